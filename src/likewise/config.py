@@ -1,0 +1,126 @@
+"""Configuration trees: frozen, typed, refused early, edited by `path=value`, identified by a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from likewise.errors import ConfigError, near
+
+
+class Config(BaseModel):
+    """A node of a tree: immutable, and an unknown key is an error that names the near miss."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    @classmethod
+    def parse(cls, tree: Any, where: str = "config") -> Self:
+        """A value from plain data. Raises `ConfigError` naming the path, the near miss and the choices."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, tree, cls, where)) from None
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A value from a YAML or JSON file."""
+        try:
+            tree = yaml.safe_load(path.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from None
+        return cls.parse(tree, str(path))
+
+    def tree(self) -> Any:
+        """Plain data: dictionaries, lists, strings and numbers."""
+        return self.model_dump(mode="json")
+
+    def yaml(self) -> str:
+        return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True, width=120)
+
+    def edited(self, *edits: str) -> Self:
+        """The tree with `path=value` edits, e.g. `stages.0.fit.lr=3e-4`. Values are YAML."""
+        tree = self.tree()
+        for edit in edits:
+            path, equals, text = edit.partition("=")
+            if not equals:
+                raise ConfigError(f"«{edit}» is not an edit. Write path=value, for example stages.0.fit.lr=3e-4.")
+            _put(tree, path.split("."), _value(text), path)
+        return type(self).parse(tree, "edits")
+
+
+def fingerprint(value: Any) -> str:
+    """64 bits of SHA-256, as 16 hex digits, of plain data or a Config; equal trees have equal fingerprints."""
+    plain = value.tree() if isinstance(value, Config) else value
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if "e" in text.lower() else yaml.safe_load(text)  # YAML reads 1e-4 as a string
+    except ValueError:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"«{text}» is not a YAML value: {error}") from None
+
+
+def _put(tree: Any, keys: list[str], value: Any, path: str) -> None:
+    for depth, key in enumerate(keys):
+        here = ".".join(keys[:depth]) or "the tree"
+        last = depth + 1 == len(keys)
+        if isinstance(tree, list):
+            if not key.isdigit() or int(key) >= len(tree):
+                raise ConfigError(f"{path}: {here} is a list of {len(tree)}; «{key}» is not an index into it.")
+            index: Any = int(key)
+        elif isinstance(tree, dict):
+            if key not in tree:
+                raise ConfigError(f"{path}: no field «{key}» in {here}.{near(key, tree)} Fields: {', '.join(tree)}.")
+            index = key
+        else:
+            raise ConfigError(f"{path}: {here} is the value {tree!r} and has no field «{key}».")
+        if last:
+            tree[index] = value
+        else:
+            tree = tree[index]
+
+
+def _explain(error: ValidationError, tree: Any, cls: type[BaseModel], where: str) -> str:
+    lines = []
+    for item in error.errors():
+        steps = [str(step) for step in item["loc"]]
+        path = ".".join(steps)
+        if item["type"] == "extra_forbidden":
+            fields = _fields_at(cls, tree, item["loc"][:-1])
+            hint = near(steps[-1], fields) + (f" Fields: {', '.join(fields)}." if fields else "")
+            lines.append(f"{where}: unknown key «{path}».{hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: «{path}» is missing.")
+        else:
+            lines.append(f"{where}: {path}={item['input']!r}: {item['msg']}.")
+    return "\n".join(lines)
+
+
+def _fields_at(cls: type[BaseModel], tree: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """The field names at a place in the tree, when the type there can be told from the parent's annotations."""
+    if not loc:
+        return list(cls.model_fields)
+    schema = cls.model_json_schema()
+    names = {n for n in schema.get("$defs", {})}
+    for step in reversed(loc):
+        for name in names:
+            definition = schema["$defs"][name]
+            kind = definition.get("properties", {}).get("kind", {}).get("const")
+            if step in (name, kind):
+                return list(definition["properties"])
+    for step in reversed(loc):
+        if isinstance(step, str) and step in cls.model_fields:
+            annotation = cls.model_fields[step].annotation
+            for inner in [annotation, *getattr(annotation, "__args__", ())]:
+                if isinstance(inner, type) and issubclass(inner, BaseModel):
+                    return list(inner.model_fields)
+    return []

@@ -1,0 +1,50 @@
+"""Few-shot choice: so many pictures a class, by seed and class alone."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from likewise.data.order import key_rng
+from likewise.errors import DataError, UsageError, some
+
+if TYPE_CHECKING:
+    from likewise.data.records import ClassTable, Dataset, Split
+
+SELECT_SHOTS = 4  # pictures a class to choose on, as in CoOp's few-shot protocol (Zhou et al. 2022, arXiv:2109.01134)
+
+
+def few(data: Dataset, shots: int, seed: int, allow_short: bool) -> Dataset:
+    """See `Dataset.few`."""
+    if shots < 1:
+        raise UsageError("U04", f"{shots} shots asked; a class needs at least 1 training image. Use --shots 1 or more.")
+    counts = data.train.counts(data.classes)
+    short = {folder: n for folder, n in counts.items() if n < shots}
+    audit = copy.deepcopy(data.audit)
+    if short:
+        listed = some(f"«{folder}» has {n}" for folder, n in short.items())
+        if not allow_short:
+            fewest = min(short.values())
+            smaller = f"--shots {fewest}" if fewest else "fewer shots on more images"
+            raise DataError(
+                "D08",
+                f"{shots} shots asked, but {listed} training images after the split. Use {smaller}, or --allow-short "
+                "(uses what there is, reported per class).",
+            )
+        audit.warn("D08", f"{shots} shots asked; {listed} training images, all used.")
+    train = _some_of_each(data.train, data.classes, shots, seed)
+    select = _some_of_each(data.select, data.classes, min(shots, SELECT_SHOTS), seed)
+    audit.counts.update({s.name: s.counts(data.classes) for s in (train, select)})
+    return replace(data, train=train, select=select, report=tuple(data._report.values()), audit=audit)
+
+
+def _some_of_each(split: Split, classes: ClassTable, n: int, seed: int) -> Split:
+    members: list[list[int]] = [[] for _ in classes.folders]
+    for i in sorted(range(len(split)), key=lambda i: split.records[i].key):
+        members[split.records[i].label].append(i)
+    chosen: list[int] = []
+    for folder, of_class in zip(classes.folders, members, strict=True):
+        order = key_rng(seed, "shots", split.role, folder).permutation(len(of_class))
+        chosen += [of_class[k] for k in order[:n]]
+    return split.subset(sorted(chosen))

@@ -1,0 +1,278 @@
+"""open_clip models behind our names: releases from 3.3 on, whose attention packs q, k and v into one weight.
+
+The only file that knows open_clip's attribute names. Names accepted:
+
+    ViT-B-16/openai                    a model and a tag of open_clip's own tables (`open_clip:` may stand in front)
+    ViT-B-16                           the architecture alone, for `likewise plan`
+    hf-hub:org/name                    a hub repository with open_clip_config.json
+    local-dir:path                     a folder with open_clip_config.json and open_clip_model.safetensors
+"""
+
+# B images, C channels, H height, W width of a picture or of pooled features, D shared width, L tokens, N tokens.
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from torch import Tensor, nn
+
+from likewise.encoder import Embedded, Encoder, EncoderSpec, Site, weights_hash
+from likewise.encoders import icon_tower  # noqa: F401  (registers icon-clip's image tower with timm)
+from likewise.errors import ConfigError, MachineError, UsageError, near, some
+
+_BLOCK = (
+    (r"ln_1\.", "norm1."), (r"ln_2\.", "norm2."), (r"attn\.in_proj_(weight|bias)", r"qkv.\1"),
+    (r"attn\.out_proj\.", "out."), (r"mlp\.c_fc\.", "up."), (r"mlp\.c_proj\.", "down."), (r"ls_([12])\.gamma", r"gain\1"),
+    (r"norm([12])\.", r"norm\1."), (r"attn\.qkv\.", "qkv."), (r"attn\.proj\.", "out."), (r"mlp\.fc1\.", "up."),
+    (r"mlp\.fc2\.", "down."), (r"ls([12])\.gamma", r"gain\1"),
+)  # fmt: skip
+"""Inside a transformer block: open_clip's own, then timm's."""
+
+_OUTSIDE = (
+    (r"logit_scale", "scale"), (r"logit_bias", "shift"),
+    (r"visual\.conv1\.", "image.patch."), (r"visual\.class_embedding", "image.class"),
+    (r"visual\.positional_embedding", "image.positions"), (r"visual\.ln_pre\.", "image.norm_pre."),
+    (r"visual\.ln_post\.", "image.norm_post."), (r"visual\.proj$", "image.projection"),
+    (r"visual\.attn_?pool\.", "image.pool."), (r"visual\.(conv|bn)(\d)\.", r"image.stem.\1\2."),
+    (r"visual\.layer(\d)\.(\d+)\.bn(\d)\.", r"image.stage\1.\2.norm\3."), (r"visual\.layer(\d)\.", r"image.stage\1."),
+    (r"visual\.trunk\.patch_embed\.", "image.patch."), (r"visual\.trunk\.cls_token", "image.class"),
+    (r"visual\.trunk\.pos_embed", "image.positions"), (r"visual\.trunk\.norm_pre\.", "image.norm_pre."),
+    (r"visual\.trunk\.(?:fc_)?norm\.", "image.norm_post."), (r"visual\.trunk\.attn_pool\.", "image.pool."),
+    (r"visual\.head\.proj\.weight", "image.projection"), (r"visual\.head\.", "image.projection."),
+    (r"visual\.trunk\.", "image.trunk."), (r"visual\.", "image.other."),
+    (r"(?:text\.)?token_embedding\.weight", "text.tokens"), (r"(?:text\.)?positional_embedding", "text.positions"),
+    (r"(?:text\.)?ln_final\.", "text.norm_post."), (r"(?:text\.)?text_projection", "text.projection"),
+    (r"(?:text\.)?cls_emb", "text.class"), (r"text_decoder\.", "text.decoder."), (r"text\.", "text.other."),
+)  # fmt: skip
+"""Everything else; the first match wins, and what open_clip adds keeps its own name behind `other`."""
+
+_TOWERS = (
+    (r"visual\.transformer\.resblocks\.(\d+)\.", "image"), (r"visual\.trunk\.blocks\.(\d+)\.", "image"),
+    (r"(?:text\.)?transformer\.resblocks\.(\d+)\.", "text"),
+)  # fmt: skip
+
+
+def rename(upstream: str) -> str:
+    """open_clip's name of a parameter to ours."""
+    for pattern, tower in _TOWERS:
+        if found := re.match(pattern, upstream):
+            rest = upstream[found.end() :]
+            for inner, ours in _BLOCK:
+                if re.match(inner, rest):
+                    return f"{tower}.{found[1]}." + re.sub(f"^{inner}", ours, rest)
+            return f"{tower}.{found[1]}.{rest}"
+    for pattern, ours in _OUTSIDE:
+        if re.match(pattern, upstream):
+            return re.sub(f"^{pattern}", ours, upstream)
+    raise ConfigError(f"open_clip's parameter «{upstream}» has no name of ours; this architecture is not supported yet.", "M02")
+
+
+def _place(root: nn.Module, dotted: str) -> Site:
+    owner, _, attr = dotted.rpartition(".")
+    return Site(root.get_submodule(owner), attr)
+
+
+def _sites(module: nn.Module) -> dict[str, Site]:
+    out: dict[str, Site] = {}
+    for upstream, _ in module.named_parameters():
+        ours = rename(upstream)
+        if ours in out:
+            raise ConfigError(f"two of open_clip's parameters would be called «{ours}», one of them «{upstream}».", "M02")
+        out[ours] = _place(module, upstream)
+    return out
+
+
+def _children(module: nn.Module) -> Iterator[tuple[str, Site]]:
+    """Blocks and their attention and MLP: the places of module and token grafts."""
+    for upstream, _ in module.named_modules():
+        for pattern, tower in _TOWERS:
+            if not (found := re.match(pattern, upstream + ".")):
+                continue
+            rest = (upstream + ".")[found.end() :].rstrip(".")
+            place = {"": "", "attn": ".attention", "mlp": ".mlp"}.get(rest)
+            if place is not None:
+                yield f"{tower}.{found[1]}{place}", _place(module, upstream)
+
+
+class OpenClip(Encoder):
+    """A `CLIP` or `CustomTextCLIP` of open_clip."""
+
+    def __init__(self, spec: EncoderSpec, module: nn.Module, tokenizer: Any) -> None:
+        super().__init__(spec, module, _sites(module), dict(_children(module)))
+        self._tokenizer = tokenizer
+
+    def image(self, pixels_BCHW: Tensor) -> Embedded:
+        visual = self.module.visual
+        if isinstance(visual, TimmModel):
+            pooled_BW = visual.trunk(pixels_BCHW)
+            return Embedded(pooled_BW, visual.head(pooled_BW))
+        if isinstance(visual, VisionTransformer) and not visual.output_tokens:
+            pooled_BW, _ = visual._pool(visual.transformer(visual._embeds(pixels_BCHW)))  # open_clip's own seams
+            return Embedded(pooled_BW, pooled_BW if visual.proj is None else pooled_BW @ visual.proj)
+        return Embedded(None, self.module.encode_image(pixels_BCHW))
+
+    @property
+    def trims(self) -> bool:
+        """Tokens after the end of text cannot reach the answer: the mask is causal and the pooling at end of text."""
+        tower = self.module if isinstance(self.module, CLIP) else self.module.text
+        if isinstance(tower, CLIP):
+            return bool(tower.text_pool_type == "argmax" and tower.attn_mask is not None)
+        plain = isinstance(tower, TextTransformer) and tower.cls_emb is None and not tower.use_pad_mask
+        return bool(plain and tower.pool_type == "argmax" and tower.attn_mask is not None and not tower.output_tokens)
+
+    def text(self, tokens_BL: Tensor) -> Tensor:
+        if not self.trims:
+            return torch.as_tensor(self.module.encode_text(tokens_BL))
+        tower = self.module if isinstance(self.module, CLIP) else self.module.text
+        longest = int(tokens_BL.argmax(dim=1).max()) + 1
+        tokens_BL = tokens_BL[:, :longest]
+        x_BLW = tower.token_embedding(tokens_BL) + tower.positional_embedding[:longest]
+        x_BLW = tower.ln_final(tower.transformer(x_BLW, attn_mask=tower.attn_mask[:longest, :longest]))
+        pooled_BW = text_global_pool(x_BLW, tokens_BL, "argmax")
+        projection = tower.text_projection
+        if projection is None:
+            return pooled_BW
+        return projection(pooled_BW) if isinstance(projection, nn.Linear) else pooled_BW @ projection
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        return torch.as_tensor(self._tokenizer(list(texts), context_length=self.spec.context))
+
+    def lengths(self, texts: Sequence[str]) -> list[int]:
+        if hasattr(self._tokenizer, "encode"):
+            return [len(self._tokenizer.encode(text)) + 2 for text in texts]
+        return [int((row != 0).sum()) for row in self.tokenize(texts)]
+
+
+def load(name: str, weights: bool = True) -> OpenClip:
+    """The encoder of that name, on the CPU, in fp32. Raises M01 (unknown) and M02 (mismatched) errors.
+
+    Departs from open_clip: it builds `ViT-B-16/openai` with GELU and warns that the weights were trained with
+    QuickGELU; we build the activation that the tag records, and refuse a name that contradicts its tag.
+    """
+    asked, name = name, name.removeprefix("open_clip:")
+    arguments: dict[str, Any]
+    if name.startswith("local-dir:"):
+        _check_folder(Path(name.removeprefix("local-dir:")), weights)
+        arguments, base = {"model_name": name}, name
+    elif name.startswith("hf-hub:"):
+        arguments, base = {"model_name": name}, name
+    else:
+        base, _, tag = name.partition("/")
+        arguments = {"model_name": base, "pretrained": tag or None, "force_quick_gelu": _check_tag(base, tag, weights)}
+    with warnings.catch_warnings(), _quiet():
+        warnings.filterwarnings("error", message="QuickGELU mismatch")
+        try:
+            torch_state = torch.random.get_rng_state()  # open_clip draws its random start from the global generator
+            module = open_clip.create_model(**arguments, load_weights=weights, weights_only=True)
+            torch.random.set_rng_state(torch_state)
+            tokenizer = open_clip.get_tokenizer(base)
+        except UserWarning as warning:
+            raise ConfigError(f"{asked}: {warning} Numbers would be wrong without a crash.", "M02") from None
+        except ImportError as error:
+            raise MachineError("M01", f"{asked} needs a package that is not installed: {error}. Try: pip install transformers.") from None
+        except (RuntimeError, OSError, ValueError) as error:
+            offline = " Offline? The first use of a named model downloads it; a folder works too: local-dir:PATH."
+            raise MachineError("M01", f"open_clip could not load {asked}: {error}.{offline}") from None
+    return OpenClip(_spec(asked, base, arguments, module, weights), module, tokenizer)
+
+
+class _quiet:
+    """open_clip reports each step of a load on the root logger; what matters is in our errors."""
+
+    def __enter__(self) -> None:
+        self.level = logging.getLogger().level
+        logging.getLogger().setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().setLevel(self.level)
+
+
+def _check_folder(folder: Path, weights: bool) -> None:
+    if not folder.is_dir():
+        siblings = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
+        raise UsageError("M01", f"local-dir:{folder} is not a folder.{near(folder.name, siblings)}")
+    if not (folder / "open_clip_config.json").exists():
+        raise ConfigError(
+            f"{folder} has no open_clip_config.json, so its architecture and activation are unknown; guessing them gives "
+            "wrong numbers without a crash. Write one (open_clip's push_to_hf_hub saves it) beside the weights.", "M02"
+        )  # fmt: skip
+    if weights and not list(folder.glob("open_clip_model*.safetensors")) and not list(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"{folder} has no .safetensors file. Pickled weights (.pt, .bin) can run code when read and are refused; "
+            "save them with safetensors.torch.save_file as open_clip_model.safetensors.", "M02"
+        )  # fmt: skip
+
+
+def _check_tag(base: str, tag: str, weights: bool) -> bool:
+    """Whether QuickGELU must be forced; raises for unknown names and for names that contradict their tag."""
+    models = open_clip.list_models()
+    if base not in models:
+        raise UsageError("M01", f"open_clip has no model «{base}».{near(base, models)} All: likewise ls models.")
+    tags = open_clip.list_pretrained_tags_by_model(base)
+    if not tag:
+        if weights:
+            raise UsageError("M01", f"«{base}» names an architecture without weights. Say which: {base}/{some(tags, 8)}.")
+        return False
+    if tag not in tags:
+        if Path(tag).suffix in {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}:
+            raise ConfigError(
+                f"{tag} has no architecture record; loading it as {base} may use the wrong activation (OpenAI's weights "
+                "need QuickGELU), and the results would be wrong, not crash. Put it as open_clip_model.safetensors "
+                "beside an open_clip_config.json and load local-dir:FOLDER.", "M02"
+            )  # fmt: skip
+        raise UsageError("M01", f"No weights «{tag}» for {base}.{near(tag, tags)} Available: {some(tags, 12)}.")
+    needs = bool(open_clip.get_pretrained_cfg(base, tag).get("quick_gelu", False))
+    says = bool(open_clip.get_model_config(base).get("quick_gelu", False))
+    if says and not needs:
+        plain = base.replace("-quickgelu", "")
+        raise ConfigError(
+            f"{base} computes with QuickGELU, but the weights «{tag}» were trained with GELU; results would be wrong, "
+            f"not crash. Say {plain}/{tag}.", "M02"
+        )  # fmt: skip
+    return needs and not says
+
+
+def _spec(asked: str, base: str, arguments: dict[str, Any], module: nn.Module, weights: bool) -> EncoderSpec:
+    if base.startswith("local-dir:"):
+        text = (Path(base.removeprefix("local-dir:")) / "open_clip_config.json").read_text()
+        config = json.loads(text)["model_cfg"]
+    elif base.startswith("hf-hub:"):
+        config = deepcopy(open_clip.factory._get_hf_config(base.removeprefix("hf-hub:"))["model_cfg"])
+    else:
+        config = deepcopy(open_clip.get_model_config(base))
+    if arguments.get("force_quick_gelu"):
+        config["quick_gelu"] = True
+    view = open_clip.get_model_preprocess_cfg(module)
+    size = view["size"]
+    return EncoderSpec(
+        family="open_clip",
+        name=asked,
+        config=config,
+        weights=weights_hash({rename_any(k): v for k, v in module.state_dict().items()}) if weights else "",
+        image_size=size if isinstance(size, int) else int(size[0]),
+        mean=tuple(view["mean"]),
+        std=tuple(view["std"]),
+        resize=view.get("resize_mode") or "shortest",
+        interpolation=view.get("interpolation") or "bicubic",
+        context=int(module.context_length),
+    )
+
+
+def rename_any(upstream: str) -> str:
+    """Parameters by our names, buffers by the same rules or, where there is none, their own."""
+    try:
+        return rename(upstream)
+    except ConfigError:
+        return upstream

@@ -1,0 +1,142 @@
+"""Every byte that must survive goes through here: atomic, checksummed, manifest-last; reading is safe.
+
+A file is written beside its place, synced and renamed. A folder is written under a temporary name, its
+`manifest.json` (sizes and SHA-256) last, and renamed; a reader accepts only a folder whose manifest verifies.
+No pickle: tensors are safetensors, everything else is JSON or text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from likewise.errors import DataError
+
+MANIFEST = "manifest.json"
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "posix":  # on Windows a folder cannot be opened, and the rename is durable by itself
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
+    """A safetensors file; `about` becomes its string metadata."""
+    flat = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    write_bytes(path, safetensors.torch.save(flat, metadata=dict(about or {})))
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError("F01", f"{path} is missing.") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError("F02", f"{path} is not readable JSON ({error}); it may have been cut off. Remove it.") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise DataError("F01", f"{path} is missing.") from None
+    except Exception as error:  # the Rust reader's own error type is private
+        raise DataError("F02", f"{path} is not a readable safetensors file ({error}).") from None
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a temporary folder; when the block ends well it becomes `path`, manifest last, replacing what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        members = sorted(p for p in temporary.rglob("*") if p.is_file())
+        manifest = {str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": digest(p)} for p in members}
+        write_json(temporary / MANIFEST, manifest)
+        _sync_folder(temporary)
+        if path.exists():
+            old = path.with_name(f".{path.name}.old-{os.getpid()}")
+            os.replace(path, old)
+            os.replace(temporary, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def whole(path: Path) -> bool:
+    """Whether `path` is a folder written by `new_folder` that nobody has damaged since."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        return all(
+            (path / name).stat().st_size == entry["bytes"] and digest(path / name) == entry["sha256"]
+            for name, entry in manifest.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed writer left in a folder and below: temporary and replaced files."""
+    for left in [*path.rglob(".*.tmp-*"), *path.rglob(".*.old-*")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Take a folder away, so that no reader takes half of it for whole: renamed first, then deleted."""
+    if path.exists():
+        gone = path.with_name(f".{path.name}.old-{os.getpid()}")
+        os.replace(path, gone)
+        shutil.rmtree(gone, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""Numbers read off logits and labels, each with n and a 95 % interval. Pure functions of arrays."""
+
+# N pictures, C classes.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+
+Z = 1.959963984540054
+"""Normal quantile of a two-sided 95 % interval."""
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval and the number of pictures behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def correct(logits_NC: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+    """Whether the class of the largest logit is the label, as bool_N; of equal logits the first counts."""
+    return np.asarray(logits_NC.argmax(1) == labels_N)
+
+
+def proportion(hits: int, n: int) -> Estimate:
+    """A share of successes with Wilson's interval (Wilson 1927), which is honest near 0 and 1 and for small n."""
+    if n == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    p = hits / n
+    middle = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * np.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
+    return Estimate(p, max(0.0, float(middle - half)), min(1.0, float(middle + half)), n)
+
+
+def accuracy(logits_NC: np.ndarray, labels_N: np.ndarray) -> Estimate:
+    """Top-1 accuracy, a fraction."""
+    return proportion(int(correct(logits_NC, labels_N).sum()), len(labels_N))
+
+
+def probabilities(logits_NC: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(log_softmax(logits_NC.astype(np.float64), axis=1)))
+
+
+def calibration_bins(logits_NC: np.ndarray, labels_N: np.ndarray, bins: int = 15) -> np.ndarray:
+    """Per equal-width bin of confidence: count, mean confidence, accuracy; as bins x 3 (empty bins hold zeros)."""
+    p_NC = probabilities(logits_NC)
+    confidence_N = p_NC.max(1)
+    hit_N = correct(logits_NC, labels_N)
+    which_N = np.minimum((confidence_N * bins).astype(int), bins - 1)
+    out = np.zeros((bins, 3))
+    for b in range(bins):
+        inside = which_N == b
+        if inside.any():
+            out[b] = inside.sum(), confidence_N[inside].mean(), hit_N[inside].mean()
+    return out
+
+
+def _ece(logits_NC: np.ndarray, labels_N: np.ndarray, bins: int) -> float:
+    count, confidence, hit = calibration_bins(logits_NC, labels_N, bins).T
+    return float((count / max(1, count.sum()) * np.abs(confidence - hit)).sum())
+
+
+def ece(logits_NC: np.ndarray, labels_N: np.ndarray, bins: int = 15, draws: int = 100) -> Estimate:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599, equation 3), a fraction.
+
+    The interval is the basic bootstrap's over pictures with a fixed key: the plain percentiles lie high, because
+    resampling inflates a sum of absolute differences.
+    """
+    n = len(labels_N)
+    if n == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    value = _ece(logits_NC, labels_N, bins)
+    rng = np.random.default_rng(0)
+    values = []
+    for _ in range(draws):
+        index = rng.integers(0, n, n)
+        values.append(_ece(logits_NC[index], labels_N[index], bins))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(value, max(0.0, 2 * value - float(high)), min(1.0, max(value, 2 * value - float(low))), n)
+
+
+def macro_recall(logits_NC: np.ndarray, labels_N: np.ndarray) -> Estimate:
+    """Mean over the classes present of the share found; interval from the classes' binomial variances."""
+    hit_N = correct(logits_NC, labels_N)
+    classes, inverse_N = np.unique(labels_N, return_inverse=True)
+    if not len(classes):
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    count = np.bincount(inverse_N)
+    recall = np.bincount(inverse_N, weights=hit_N) / count
+    # Agresti and Coull's plus-four rule keeps the variance of a class with 0 or all hits above zero.
+    soft = (recall * count + 2) / (count + 4)
+    half = Z * np.sqrt((soft * (1 - soft) / (count + 4)).sum()) / len(classes)
+    value = float(recall.mean())
+    return Estimate(value, max(0.0, value - float(half)), min(1.0, value + float(half)), len(labels_N))
+
+
+def mean_of(parts: Sequence[Estimate]) -> Estimate:
+    """The unweighted mean of independent estimates; interval from theirs, read as normal."""
+    value = float(np.mean([p.value for p in parts]))
+    low = value - float(np.sqrt(sum((p.value - p.low) ** 2 for p in parts))) / len(parts)
+    high = value + float(np.sqrt(sum((p.high - p.value) ** 2 for p in parts))) / len(parts)
+    return Estimate(value, max(0.0, low), min(1.0, high), sum(p.n for p in parts))
+
+
+def standard_error(p: float, n: int) -> float:
+    """Of a share: sqrt(p (1 - p) / n)."""
+    return float(np.sqrt(p * (1 - p) / n)) if n else float("nan")

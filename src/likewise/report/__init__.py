@@ -1,0 +1,38 @@
+"""The report: one page that a run folder becomes, for reading on a screen, a phone or paper.
+
+    write_report([Path("runs/photos-01")], Path("runs/photos-01/report.html"))
+
+Only files of the run folder are read. The page carries its styles, drawings and pictures inside, needs no script and
+no network, and is accompanied by `report.md` with the verdict and the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from likewise import files
+from likewise.errors import UsageError
+from likewise.report import page, tables
+from likewise.report.read import read_run
+
+__all__ = ["table_markdown", "write_report"]
+
+
+def write_report(runs: Sequence[Path], out: Path) -> Path:
+    """Write the page of one run, or of several compared, and `report.md` beside it; returns the page's path.
+
+    `out` is the HTML file, or a folder to hold `report.html`. Raises `DataError` for a folder without results.
+    """
+    if not runs:
+        raise UsageError("R03", "No run to report on. Name at least one run folder.")
+    read = [read_run(Path(folder)) for folder in runs]
+    target = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
+    files.write_text(target, page.render(read))
+    files.write_text(target.with_suffix(".md"), "\n".join(page.summary(run) for run in read))
+    return target
+
+
+def table_markdown(run: Path) -> str:
+    """The comparison of methods in a run folder as a Markdown table."""
+    return tables.markdown(read_run(Path(run)))

@@ -1,0 +1,264 @@
+"""The main job: every method of a ladder under one protocol, a choice on the select split, the report splits read once."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from likewise import files
+from likewise.config import Config
+from likewise.data.prompts import check_lengths, fill
+from likewise.data.records import Dataset
+from likewise.encoder import Encoder
+from likewise.errors import Interrupted, UsageError
+from likewise.metrics import accuracy
+from likewise.names import make_plan
+from likewise.predict import Candidate, Predictions, features, head_logits, predict
+from likewise.recipe import Experiment, Machine, Recipe
+from likewise.run.artifact import Predictor, save_model
+from likewise.run.choose import Choice, Contender, choose
+from likewise.run.method import Job, TooSlow, Tuned, fit_method, points
+from likewise.run.results import measure, ood_mean
+from likewise.run.watch import Stop, Watch
+
+BASELINE = "zero-shot"
+Alpha = float | None
+
+
+@dataclass
+class Run:
+    """A finished run: `results` as in results.json, `predictor` the adapted model."""
+
+    path: Path
+    results: dict[str, Any]
+    _predictor: list[Predictor] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Raises `UsageError` for a folder without results."""
+        if not (path / "results.json").exists():
+            state = (path / "STATUS").read_text().strip() if (path / "STATUS").exists() else "no run at all"
+            raise UsageError("R01", f"{path} holds no finished run ({state}). Finish it with likewise adapt ... --resume.")
+        return cls(path, files.read_json(path / "results.json"))
+
+    @property
+    def predictor(self) -> Predictor:
+        if not self._predictor:
+            self._predictor.append(Predictor.load(self.path))
+        return self._predictor[0]
+
+
+def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+    """Make or enter the run folder. Raises R01 where something would be lost or mixed."""
+    config = out / "config.yaml"
+    if overwrite and (config.exists() or (out / "STATUS").exists()):
+        files.remove(out)
+    if out.exists() and any(out.iterdir()):
+        if not config.exists():
+            raise UsageError("R01", f"{out} is not empty and is not a run of ours. Use -o with another folder.")
+        state = (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"
+        if not resume:
+            kind = "a finished run" if state == "done" else "an unfinished run"
+            raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where it "
+                             "stopped), or --overwrite.")  # fmt: skip
+        _same(Experiment.read(config), experiment, out)
+        files.sweep(out)
+    files.write_text(config, experiment.yaml())
+
+
+def _same(old: Experiment, new: Experiment, out: Path) -> None:
+    before, now = old.tree(), new.tree()
+    differ = [key for key in now if before[key] != now[key] and key != "recipes"]
+    differ += [f"recipes.{n}" for n in {*before["recipes"], *now["recipes"]} if before["recipes"].get(n) != now["recipes"].get(n)]
+    if differ:
+        raise UsageError("R01", f"{out} holds another experiment; {', '.join(sorted(differ))} differ from what was asked. "
+                         "Use -o with another folder, or --overwrite.")  # fmt: skip
+
+
+def environment() -> dict[str, Any]:
+    packages = ("likewise", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy")
+    return {
+        "python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine(),
+        "threads": torch.get_num_threads(), **{name: version(name) for name in packages},
+    }  # fmt: skip
+
+
+def make_experiment(encoder: Encoder, data: Dataset, recipes: Mapping[str, Recipe], **rest: Any) -> Experiment:
+    digests = {s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()}
+    from likewise.config import fingerprint
+
+    digest = fingerprint([data.classes.digest, list(data.templates), digests])
+    return Experiment(encoder=encoder.spec.name, encoder_digest=encoder.spec.digest, data=data.name, data_digest=digest,
+                      recipes=dict(recipes), **rest)  # fmt: skip
+
+
+def adapt(
+    encoder: Encoder,
+    data: Dataset,
+    recipes: Mapping[str, Recipe],
+    out: Path,
+    *,
+    settings: Settings | None = None,
+    machine: Machine | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Train every recipe, choose on select, then read the report splits once. Writes the run folder `out`.
+
+    The zero-shot baseline is always among them. Raises R01 for a folder that holds something, `Interrupted` (exit 4)
+    when a signal asked for an end: everything up to then is kept and `resume=True` goes on.
+    """
+    began = time.monotonic()
+    settings, machine, watch = settings or Settings(), machine or Machine(), watch or Watch()
+    if settings.shots:
+        data = data.few(settings.shots, settings.seed, settings.allow_short)
+    from likewise.recipes import RECIPES
+
+    recipes = {BASELINE: RECIPES[BASELINE], **recipes}
+    experiment = make_experiment(encoder, data, recipes, seed=settings.seed, shots=settings.shots, alphas=settings.alphas)
+    open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
+    files.write_text(out / "STATUS", "running\n")
+    _describe(out, data, settings)
+    prompts = fill(data.templates, data.classes.names)
+    for finding in check_lengths(prompts, [encoder.lengths(texts) for texts in prompts], encoder.spec.context):
+        watch.say(f"{finding.code} {finding.message}")
+    limit = began + settings.time_limit if settings.time_limit else float("inf")
+    with Stop() as stop:
+        job = Job(encoder, data, prompts, settings.seed, machine, watch, stop, limit)
+        try:
+            results = _protocol(job, experiment, out, began)
+        except Interrupted as interrupted:
+            files.write_text(out / "STATUS", "interrupted\n")
+            raise Interrupted(interrupted.code, f"{interrupted} Everything so far is in {out}; --resume goes on.") from None
+        except BaseException:
+            files.write_text(out / "STATUS", "failed\n")
+            raise
+    return Run(out, results)
+
+
+class Settings(Config):
+    """How a run goes on about its question: seed and budget; what to do with what is there already."""
+
+    seed: int = 0
+    shots: int = 0
+    allow_short: bool = False
+    alphas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    time_limit: float = 0.0
+    """Seconds, 0 for none: methods that would not end in time are left out, and said so."""
+    resume: bool = False
+    overwrite: bool = False
+    command: str = ""
+
+
+def _describe(out: Path, data: Dataset, settings: Settings) -> None:
+    files.write_json(out / "data" / "audit.json", data.audit.tree())
+    files.write_json(out / "data" / "classes.json", {**data.classes.tree(), "digest": data.classes.digest})
+    files.write_json(out / "data" / "templates.json", list(data.templates))
+    sink = pa.BufferOutputStream()
+    pq.write_table(data.manifest(), sink)
+    files.write_bytes(out / "data" / "split.parquet", sink.getvalue().to_pybytes())
+    files.write_json(out / "environment.json", environment())
+    files.write_text(out / "command.txt", settings.command + "\n")
+
+
+def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict[str, Any]:
+    tuned: dict[str, Tuned] = {}
+    skipped: dict[str, str] = {}
+    for name, recipe in experiment.recipes.items():
+        sizes = {n: p.numel() for n, p in job.encoder.parameters_by_name().items()}
+        width = job.encoder.sites["image.projection"].value.shape[-1] if "image.projection" in sizes else 0
+        for stage in recipe.stages:
+            patterns = tuple(p for p in stage.trains if p != "head")
+            job.watch.say(f"{name}: {_told(make_plan(patterns, sizes).text(), 'head' in stage.trains, len(job.prompts), width)}")
+        try:
+            tuned[name] = fit_method(name, recipe, job, out / "methods" / name)
+        except TooSlow as slow:
+            skipped[name] = str(slow)
+            job.watch.say(str(slow))
+    asked = {name: points(t, job, experiment.alphas) for name, t in tuned.items()}
+    select = _ask(job, asked, "select")
+    contenders, rows = [], []
+    for (name, alpha), said in select.items():
+        found = accuracy(said.logits_NC, said.labels_N)
+        contenders.append(Contender(name, alpha, tuned[name].trained, found.value, found.n))
+        rows += measure(name, alpha, "select", "id", said)
+    fixed = {n: t.recipe.merge.alpha for n, t in tuned.items() if t.recipe.merge and t.recipe.merge.alpha != "select"}
+    contenders = [c for c in contenders if c.method not in fixed or c.alpha == fixed[c.method]]
+    chosen = choose(contenders)
+    own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
+    own[chosen.method] = chosen.alpha
+    files.write_json(out / "choice.json", {**chosen._asdict(), "alphas": own})
+    for name, alpha in own.items():
+        select[name, alpha].write(out / "methods" / name / "predictions" / "select.safetensors")
+    job.data.read_report(f"after the choice of {chosen.method} on the select split")
+    for domain in job.data.domains:
+        for (name, alpha), said in _ask(job, asked, domain).items():
+            rows += measure(name, alpha, "report", domain, said)
+            if alpha == own[name]:
+                said.write(out / "methods" / name / "predictions" / f"{domain}.safetensors")
+    rows += ood_mean(rows)
+    _keep(job, asked[chosen.method][chosen.alpha], tuned[chosen.method], chosen, out)
+    results = {
+        "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
+        "methods": {name: _about(t, experiment) for name, t in tuned.items()}, "seconds": time.monotonic() - began,
+    }  # fmt: skip
+    files.write_json(out / "data" / "access.json", job.data.access_log)
+    files.write_json(out / "results.json", results)
+    files.write_text(out / "STATUS", "done\n")
+    return results
+
+
+def _told(plan: str, head: bool, classes: int, width: int) -> str:
+    extra = f"trains head {classes * (width + 1):>14,} numbers: a weight row and a bias for each of {classes} classes"
+    return "\n".join(line for line in (plan if plan != "trains nothing" or not head else "", extra if head else "") if line)
+
+
+def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
+    recipe = tuned.recipe
+    kind = "tuned" if tuned.values else "feature" if tuned.head is not None else "zero-shot"
+    return {
+        "title": recipe.title, "paper": recipe.paper, "trained": tuned.trained, "seconds": tuned.seconds, "kind": kind,
+        "alphas": list(experiment.alphas) if recipe.merge else [], "refused_path": recipe.no_merge or None,
+        "form": recipe.merge.form if recipe.merge else None, "notes": tuned.notes,
+    }  # fmt: skip
+
+
+def _ask(job: Job, asked: Mapping[str, Mapping[Alpha, Candidate]], name: str) -> dict[tuple[str, Alpha], Predictions]:
+    """Every candidate's predictions on one split; those on the untouched encoder share its features."""
+    split = job.data.select if name == "select" else job.data._report[name]
+    still = {(m, a): c for m, path in asked.items() for a, c in path.items() if not c.values or a == 0}
+    moved = {(m, a): c for m, path in asked.items() for a, c in path.items() if (m, a) not in still}
+    options: dict[str, Any] = {"batch": job.machine.eval_batch, "workers": job.machine.workers}
+    shared_ND = features(job.encoder, split, **options)
+    out = {key: head_logits(candidate.head, shared_ND, split) for key, candidate in still.items()}
+
+    def progress(done: int, total: int) -> None:
+        job.watch.bar(f"reading {name}", done, total)
+
+    if moved:
+        said = predict(job.encoder, list(moved.values()), split, progress=progress, **options)
+        out |= dict(zip(moved, said, strict=True))
+    return {(m, a): out[m, a] for m, path in asked.items() for a in path}
+
+
+def _keep(job: Job, candidate: Candidate, tuned: Tuned, chosen: Choice, out: Path) -> None:
+    """Write the chosen model: the whole of it, text tower included."""
+    from likewise.merging import lerp
+
+    zero = job.encoder.state(list(tuned.values))
+    values = lerp(zero, tuned.values, 1.0 if chosen.alpha is None else chosen.alpha)
+    job.encoder.put(values)
+    try:
+        card = {"classes": job.data.classes.tree(), "templates": list(job.data.templates), "method": chosen.method,
+                "alpha": chosen.alpha}  # fmt: skip
+        save_model(out / "model", job.encoder, candidate.head, card)
+    finally:
+        job.encoder.put(zero)

@@ -1,0 +1,99 @@
+"""The adapted model on disk: an open_clip folder that open_clip itself loads, with the head, classes and spec beside it."""
+
+# C classes, K best classes, N pictures.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from likewise import files
+from likewise.config import Config
+from likewise.data.decode import picture
+from likewise.data.records import ClassTable
+from likewise.data.views import evaluate
+from likewise.encoder import Encoder, EncoderSpec
+from likewise.encoders import load
+from likewise.errors import ConfigError, UsageError
+from likewise.heads import BuiltHead, LinearHead, Neighbours, head_from, head_tensors
+
+
+class Card(Config):
+    """What must be known to use the model: written as `likewise.json` beside the weights."""
+
+    format: int = 1
+    spec: EncoderSpec
+    base: EncoderSpec
+    classes: ClassTable
+    templates: tuple[str, ...]
+    method: str
+    alpha: float | None
+    neighbours: Neighbours | None = None
+
+
+def save_model(path: Path, encoder: Encoder, head: BuiltHead, card: dict[str, Any]) -> None:
+    """Write the folder, whole or not at all. `encoder` holds the adapted values."""
+    upstream = encoder.module.state_dict()
+    spec = encoder.spec
+    config = {
+        "model_cfg": spec.config,
+        "preprocess_cfg": {"size": spec.image_size, "mean": list(spec.mean), "std": list(spec.std),
+                           "interpolation": spec.interpolation, "resize_mode": spec.resize},
+    }  # fmt: skip
+    with files.new_folder(path) as folder:
+        files.write_json(folder / "open_clip_config.json", config)
+        files.write_tensors(folder / "open_clip_model.safetensors", upstream, {"format": "pt"})
+        files.write_tensors(folder / "head.safetensors", head_tensors(head))
+        loaded = load(f"local-dir:{folder}")
+        neighbours = None if isinstance(head, LinearHead) else head.config
+        record = Card.parse({**card, "spec": loaded.spec.tree(), "base": spec.tree(),
+                             "neighbours": None if neighbours is None else neighbours.tree()})  # fmt: skip
+        files.write_json(folder / "likewise.json", record.tree())
+
+
+class Guess(NamedTuple):
+    """One picture's best classes and their probabilities, best first."""
+
+    path: str
+    names: tuple[str, ...]
+    probabilities: tuple[float, ...]
+
+
+class Predictor:
+    """The adapted model, ready: `predict(["a.jpg"])`."""
+
+    def __init__(self, encoder: Encoder, head: BuiltHead, card: Card) -> None:
+        self.encoder, self.head, self.card = encoder, head, card
+        self.classes = card.classes
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """From a run folder or its `model/`. Raises M02 where weights are not those that were saved."""
+        folder = path / "model" if (path / "model").is_dir() else path
+        if not (folder / "likewise.json").exists():
+            raise UsageError("M01", f"{path} holds no adapted model. Give the folder that `likewise adapt -o` wrote.")
+        if not files.whole(folder):
+            raise ConfigError(f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02")
+        card = Card.parse(files.read_json(folder / "likewise.json"), str(folder / "likewise.json"))
+        encoder = load(f"local-dir:{folder}")
+        if encoder.spec.digest != card.spec.digest:
+            raise ConfigError(f"{folder}: the encoder built here is not the one that was saved "
+                              f"({encoder.spec.digest}, saved {card.spec.digest}); its numbers would be wrong.", "M02")  # fmt: skip
+        head = head_from(files.read_tensors(folder / "head.safetensors"), card.neighbours or Config(), len(card.classes))
+        return cls(encoder, head, card)
+
+    @torch.no_grad()
+    def predict(self, paths: Sequence[str | Path], topk: int = 5, batch: int = 64) -> list[Guess]:
+        """The best classes of each picture. Raises `DataError` naming a file that cannot be read."""
+        out: list[Guess] = []
+        for start in range(0, len(paths), batch):
+            part = [Path(p) for p in paths[start : start + batch]]
+            pixels_BCHW = torch.stack([evaluate(picture(p), self.encoder.spec) for p in part])
+            shares_BC = self.head(self.encoder.image(pixels_BCHW).shared_BD).softmax(1)
+            best = shares_BC.topk(min(topk, len(self.classes)), dim=1)
+            for path, values, index in zip(part, best.values.tolist(), best.indices.tolist(), strict=True):
+                out.append(Guess(str(path), tuple(self.classes.names[i] for i in index), tuple(values)))
+        return out

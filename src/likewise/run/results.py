@@ -1,0 +1,36 @@
+"""The rows that a run reports: every number with its interval and n, read off predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from likewise.metrics import Estimate, accuracy, ece, macro_recall, mean_of
+from likewise.predict import Predictions
+
+METRICS = {"accuracy": accuracy, "ece": ece, "macro_recall": macro_recall}
+
+
+def row(method: str, alpha: float | None, split: str, domain: str, metric: str, e: Estimate) -> dict[str, Any]:
+    return {"method": method, "alpha": alpha, "split": split, "domain": domain, "metric": metric, **e._asdict()}
+
+
+def measure(method: str, alpha: float | None, split: str, domain: str, said: Predictions) -> list[dict[str, Any]]:
+    """One row a metric."""
+    found = {name: f(said.logits_NC, said.labels_N) for name, f in METRICS.items()}
+    return [row(method, alpha, split, domain, name, e) for name, e in found.items()]
+
+
+def ood_mean(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For each method and alpha, the unweighted mean of each metric over the out-of-distribution domains."""
+    groups: dict[tuple[str, float | None, str], list[Estimate]] = {}
+    for r in rows:
+        if r["split"] == "report" and r["domain"] not in ("id", "ood-mean"):
+            key = r["method"], r["alpha"], r["metric"]
+            groups.setdefault(key, []).append(Estimate(r["value"], r["low"], r["high"], r["n"]))
+    return [row(method, alpha, "report", "ood-mean", metric, mean_of(parts)) for (method, alpha, metric), parts in groups.items()]
+
+
+def find(rows: Iterable[Mapping[str, Any]], **want: Any) -> Mapping[str, Any] | None:
+    """The first row that has these values, or None."""
+    return next((r for r in rows if all(r[key] == value for key, value in want.items())), None)
