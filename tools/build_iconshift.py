@@ -15,13 +15,13 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import icons
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import typer
 from PIL import Image
 
+import icons
 from likewise.data.hashing import distances, perceptual_hash
 
 OUT = Path(__file__).parent.parent / "src/likewise/assets/iconshift"

@@ -1,6 +1,6 @@
 """Read, select and render icons from the npm package `@iconify/json`, for the two builders beside this file.
 
-    npm install @iconify/json@2.2.535 && pip install resvg-py
+npm install @iconify/json@2.2.535 && pip install resvg-py
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import icons
 import numpy as np
 import open_clip
 import pyarrow as pa
@@ -35,14 +34,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import trange
 
+import icons
 from likewise.data.hashing import distances, perceptual_hash
 from likewise.encoders import icon_tower
 
 ASSETS = Path(__file__).parent.parent / "src/likewise/assets"
 NEAR = 4  # bits of 64: a drawing this near to an IconShift picture is left out
-NAMING_STEPS, NAMING_RATE, NAMING_BATCH = 3600, 1.5e-3, 256
-TEXT_STEPS, TEXT_RATE, TEXT_BATCH = 2000, 1e-3, 512
-JOINT_STEPS, JOINT_RATE, JOINT_BATCH = 800, 2e-4, 256
+NAMING_STEPS, NAMING_RATE, NAMING_BATCH = 2800, 1.5e-3, 256
+TEXT_STEPS, TEXT_RATE, TEXT_BATCH = 1500, 1e-3, 512
+JOINT_STEPS, JOINT_RATE, JOINT_BATCH = 500, 2e-4, 256
 SAVE_EVERY = 100
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODEL = {
@@ -109,7 +109,9 @@ def draw_corpus(package: Path, work: Path) -> None:
                          "words": " ".join(icon.words), "phash": f"{code:016x}"})  # fmt: skip
     np.save(work / "corpus.npy", np.stack(pictures))
     pq.write_table(pa.Table.from_pylist(rows), work / "corpus.parquet", compression="zstd")
-    typer.echo(f"corpus: {len(rows)} drawings, {len({r['concept'] for r in rows})} concepts, {near} near-duplicates left out")
+    typer.echo(
+        f"corpus: {len(rows)} drawings, {len({r['concept'] for r in rows})} concepts, {near} near-duplicates left out"
+    )
 
 
 # --- pictures and texts -----------------------------------------------------------------------------------------
@@ -184,7 +186,9 @@ class Job:
 
     def save(self) -> None:
         state = {name: m.state_dict() for name, m in self.modules.items()}
-        torch.save({**state, "optimizer": self.optimizer.state_dict(), "step": self.step}, self.path.with_suffix(".tmp"))
+        torch.save(
+            {**state, "optimizer": self.optimizer.state_dict(), "step": self.step}, self.path.with_suffix(".tmp")
+        )
         self.path.with_suffix(".tmp").replace(self.path)
 
     def __iter__(self):
@@ -259,7 +263,10 @@ def fold(tower: nn.Module) -> nn.Module:
 def make_clip(work: Path) -> nn.Module:
     folder = work / "released"
     folder.mkdir(exist_ok=True)
-    config = {"model_cfg": MODEL, "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}}
+    config = {
+        "model_cfg": MODEL,
+        "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"},
+    }
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
     torch.manual_seed(0)
     clip = open_clip.create_model(f"local-dir:{folder}", load_weights=False).to(DEVICE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,7 +24,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(tree)
         except ValidationError as error:
-            raise ConfigError(_explain(error, tree, cls, where)) from None
+            raise ConfigError(_explain(error, cls, where)) from None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -40,6 +40,7 @@ class Config(BaseModel):
         return self.model_dump(mode="json")
 
     def yaml(self) -> str:
+        """The tree as YAML, which `read` takes back."""
         return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True, width=120)
 
     def edited(self, *edits: str) -> Self:
@@ -62,8 +63,13 @@ def fingerprint(value: Any) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)  # YAML reads 1e-4 as a string
+        return float(text) if "e" in text.lower() else _plain(text)  # YAML reads 1e-4 as a string
     except ValueError:
+        return _plain(text)
+
+
+def _plain(text: str) -> Any:
+    try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"«{text}» is not a YAML value: {error}") from None
@@ -89,13 +95,13 @@ def _put(tree: Any, keys: list[str], value: Any, path: str) -> None:
             tree = tree[index]
 
 
-def _explain(error: ValidationError, tree: Any, cls: type[BaseModel], where: str) -> str:
+def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
     lines = []
     for item in error.errors():
         steps = [str(step) for step in item["loc"]]
         path = ".".join(steps)
         if item["type"] == "extra_forbidden":
-            fields = _fields_at(cls, tree, item["loc"][:-1])
+            fields = _fields_at(cls, item["loc"][:-1])
             hint = near(steps[-1], fields) + (f" Fields: {', '.join(fields)}." if fields else "")
             lines.append(f"{where}: unknown key «{path}».{hint}")
         elif item["type"] == "missing":
@@ -105,22 +111,21 @@ def _explain(error: ValidationError, tree: Any, cls: type[BaseModel], where: str
     return "\n".join(lines)
 
 
-def _fields_at(cls: type[BaseModel], tree: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """The field names at a place in the tree, when the type there can be told from the parent's annotations."""
-    if not loc:
-        return list(cls.model_fields)
-    schema = cls.model_json_schema()
-    names = {n for n in schema.get("$defs", {})}
-    for step in reversed(loc):
-        for name in names:
-            definition = schema["$defs"][name]
-            kind = definition.get("properties", {}).get("kind", {}).get("const")
-            if step in (name, kind):
-                return list(definition["properties"])
-    for step in reversed(loc):
-        if isinstance(step, str) and step in cls.model_fields:
-            annotation = cls.model_fields[step].annotation
-            for inner in [annotation, *getattr(annotation, "__args__", ())]:
-                if isinstance(inner, type) and issubclass(inner, BaseModel):
-                    return list(inner.model_fields)
-    return []
+def _fields_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The field names at a place in the tree, found by walking the annotations; none where unions leave it open."""
+    here = [cls]
+    for step in loc:
+        tagged = [kind for kind in here if getattr(kind.model_fields.get("kind"), "default", None) == step]
+        fields = [kind.model_fields[step] for kind in here if isinstance(step, str) and step in kind.model_fields]
+        if tagged:  # which member of a union it is
+            here = tagged
+        elif fields:
+            here = [kind for field in fields for kind in _models(field.annotation)]
+        # else an index of a list, or a key of a dictionary: the type inside it is known already
+    return list(here[0].model_fields) if len(here) == 1 else []
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for inner in get_args(annotation) for kind in _models(inner)]

@@ -47,7 +47,7 @@ class EncoderSpec(Config):
 
 
 class Embedded(NamedTuple):
-    """One batch of pictures: `pooled_BW` before the projection (None where a tower has no such place), `shared_BD` after."""
+    """One batch of pictures: `pooled_BW` before the projection (None where there is none), `shared_BD` after."""
 
     pooled_BW: Tensor | None
     shared_BD: Tensor
@@ -71,11 +71,15 @@ class Encoder(ABC):
     names (`image.3.attention`, `image.3.mlp`, `image.3`) to places, for module and token grafts.
     """
 
-    def __init__(self, spec: EncoderSpec, module: nn.Module, sites: Mapping[str, Site], children: Mapping[str, Site]) -> None:
+    def __init__(
+        self, spec: EncoderSpec, module: nn.Module, sites: Mapping[str, Site], children: Mapping[str, Site]
+    ) -> None:
         covered = {id(site.value) for site in sites.values()}
         missing = [name for name, p in module.named_parameters() if id(p) not in covered]
         if missing or len(covered) != len(sites):
-            raise ConfigError(f"{spec.name}: our names do not cover its parameters one to one; left over: {missing[:5]}.")
+            raise ConfigError(
+                f"{spec.name}: our names do not cover its parameters one to one; left over: {missing[:5]}."
+            )
         self.spec = spec
         self.module = module.eval()
         self.sites = dict(sites)
@@ -113,6 +117,11 @@ class Encoder(ABC):
         if "shift" not in self.sites:
             return torch.zeros((), device=self.device)
         return torch.as_tensor(self.sites["shift"].value).float().reshape(())
+
+    @property
+    @abstractmethod
+    def shared_width(self) -> int:
+        """D: how wide the space that both towers share is."""
 
     def parameters_by_name(self) -> dict[str, nn.Parameter]:
         """Our names to the parameters themselves, grafted ones excepted."""
@@ -152,7 +161,7 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
@@ -166,6 +175,7 @@ class Grafts:
 
     def weight(self, name: str, site: Site, transform: nn.Module) -> None:
         """Where the weight at `site` is read, `transform` of it is read. Works for packed q, k, v as for any tensor."""
+        self._claim(name)
         training = {m: m.training for m in site.owner.modules()}
         parametrize.register_parametrization(site.owner, site.attr, transform)
         for module, mode in training.items():
@@ -175,7 +185,7 @@ class Grafts:
     @staticmethod
     def _unweight(site: Site) -> None:
         # Removal would put back f(original) or `original` by rewriting the class; the stack may hold several grafts.
-        stack = site.owner.parametrizations[site.attr]  # type: ignore[index, union-attr]
+        stack: Any = site.owner.parametrizations[site.attr]  # type: ignore[index, union-attr]
         if len(stack) > 1:
             del stack[-1]
         else:
@@ -183,23 +193,29 @@ class Grafts:
 
     def module(self, name: str, site: Site, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """In the place of the child at `site` stands `wrap(child)`, which calls it."""
+        self._claim(name)
         inside: nn.Module = site.value
         outside = wrap(inside)
         outside.train(inside.training)
         setattr(site.owner, site.attr, outside)
         self._add(name, outside, lambda: setattr(site.owner, site.attr, inside), skip=inside)
 
-    def token(self, name: str, site: Site, carrier: nn.Module, hook: Callable[..., Any], *, before: bool = False) -> None:
-        """`hook` sees (and may replace) what goes into or comes out of the module at `site`; `carrier` owns its numbers."""
+    def token(
+        self, name: str, site: Site, carrier: nn.Module, hook: Callable[..., Any], *, before: bool = False
+    ) -> None:
+        """`hook` sees, and may replace, what enters or leaves the module at `site`; `carrier` owns its numbers."""
+        self._claim(name)
         target: nn.Module = site.value
         handle: RemovableHandle = (
             target.register_forward_pre_hook(hook) if before else target.register_forward_hook(hook)
         )
         self._add(name, carrier, handle.remove)
 
-    def _add(self, name: str, module: nn.Module, undo: Callable[[], None], skip: nn.Module | None = None) -> None:
+    def _claim(self, name: str) -> None:
         if name in self._names:
             raise ConfigError(f"two grafts are called «{name}»; names tell their numbers apart in the saved file.")
+
+    def _add(self, name: str, module: nn.Module, undo: Callable[[], None], skip: nn.Module | None = None) -> None:
         self._names.add(name)
         self._undo.append(undo)
         inner = {id(p) for p in skip.parameters()} if skip is not None else set()

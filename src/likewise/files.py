@@ -74,7 +74,8 @@ def read_json(path: Path) -> Any:
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load_file(path)
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+        return tensors
     except FileNotFoundError:
         raise DataError("F01", f"{path} is missing.") from None
     except Exception as error:  # the Rust reader's own error type is private
@@ -102,7 +103,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         _sync_folder(temporary)
         if path.exists():
             old = path.with_name(f".{path.name}.old-{os.getpid()}")
-            os.replace(path, old)
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)  # killed before the next line, `sweep` puts it back
             os.replace(temporary, path)
             shutil.rmtree(old, ignore_errors=True)
         else:
@@ -121,14 +123,17 @@ def whole(path: Path) -> bool:
             (path / name).stat().st_size == entry["bytes"] and digest(path / name) == entry["sha256"]
             for name, entry in manifest.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def sweep(path: Path) -> None:
-    """Remove what a killed writer left in a folder and below: temporary and replaced files."""
-    for left in [*path.rglob(".*.tmp-*"), *path.rglob(".*.old-*")]:
-        if left.is_dir():
+    """Mend what a killed writer left in a folder and below: what it was replacing is put back, the rest removed."""
+    for left in [left for kind in ("old", "gone", "tmp") for left in path.rglob(f".*.{kind}-*")]:
+        place = left.with_name(left.name[1:].rpartition(".")[0])
+        if ".old-" in left.name and not place.exists() and whole(left):
+            os.replace(left, place)
+        elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
@@ -137,6 +142,7 @@ def sweep(path: Path) -> None:
 def remove(path: Path) -> None:
     """Take a folder away, so that no reader takes half of it for whole: renamed first, then deleted."""
     if path.exists():
-        gone = path.with_name(f".{path.name}.old-{os.getpid()}")
+        gone = path.with_name(f".{path.name}.gone-{os.getpid()}")
+        shutil.rmtree(gone, ignore_errors=True)
         os.replace(path, gone)
         shutil.rmtree(gone, ignore_errors=True)

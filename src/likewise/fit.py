@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.order import choose, pairs, permutation
 from likewise.data.records import Split
-from likewise.data.batches import Batch, Pictures, batches
 from likewise.encoder import Encoder
 from likewise.errors import LikewiseError
 from likewise.heads import LinearHead, text_head, unit
@@ -77,7 +77,7 @@ class Work:
 
 
 class Training:
-    """One AdamW stage in progress. `run()` yields steps; between two of them `tensors()` and `step` are all its state."""
+    """One AdamW stage in progress. `run()` yields steps; between two, `tensors()` and `step` are all its state."""
 
     def __init__(self, work: Work) -> None:
         assert isinstance(work.stage.fit, AdamW)
@@ -153,7 +153,7 @@ class Training:
             loss.backward()  # type: ignore[no-untyped-call]
             largest = self.fit.clip or float("inf")
             norm = nn.utils.clip_grad_norm_(list(self.trained.values()), largest)
-            value, size = float(loss), float(norm)
+            value, size = loss.item(), norm.item()
             self._apply(math.isfinite(value) and math.isfinite(size), rate)
             self.step += 1
             yield Step(step, value, rate, size)

@@ -29,7 +29,7 @@ class CrossEntropy(Config):
 
 
 class Contrastive(Config):
-    """Symmetric InfoNCE between pictures and captions of their classes (Goyal et al. 2023, arXiv:2212.00638, section 3).
+    """Symmetric InfoNCE of pictures and captions of their classes (Goyal et al. 2023, arXiv:2212.00638, section 3).
 
     `collisions` says what two pictures of one class in a batch are to each other: `none`, negatives, as published (m
     equal captions cost at least log m); `mask`, nothing; `soft`, positives of equal weight. `clamp` keeps the scale at

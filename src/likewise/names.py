@@ -17,9 +17,10 @@ The mapping from a library's own names is in `encoders/` and must be a bijection
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
-from likewise.config import Config
 from likewise.errors import ConfigError, near, some
 
 
@@ -42,7 +43,8 @@ def select(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-class Plan(Config):
+@dataclass(frozen=True)
+class Plan:
     """What a stage will train, before it does: printed, stored, and checked afterwards."""
 
     trains: tuple[str, ...]
@@ -57,6 +59,10 @@ class Plan(Config):
     def trainable(self) -> int:
         """How many numbers train."""
         return sum(self.counts)
+
+    def tree(self) -> dict[str, Any]:
+        """Plain data, as `plan-N.json` holds it."""
+        return asdict(self)
 
     def text(self) -> str:
         """One line a part: `image  26 tensors  39,936 numbers  (image.norm_pre.weight ...)`."""

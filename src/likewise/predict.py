@@ -18,8 +18,8 @@ from torch import Tensor
 
 from likewise import files
 from likewise.config import fingerprint
-from likewise.data.records import Split
 from likewise.data.batches import Batch, Pictures, batches
+from likewise.data.records import Split
 from likewise.encoder import Encoder
 from likewise.heads import BuiltHead
 

@@ -1,9 +1,9 @@
 """The types of a method: a value made of stages and a merge, combined by functions on values.
 
-    one(trains=..., head=..., loss=..., fit=...)    a recipe of one stage
-    then(a, b)                                      b starts from what a left, its head kept
-    joint(a, b)                                     both at once: what either trains, under b's head, loss and fit
-    wise(a, alpha=0.5)                              interpolated with the pretrained model afterwards
+one(trains=..., head=..., loss=..., fit=...)    a recipe of one stage
+then(a, b)                                      b starts from what a left, its head kept
+joint(a, b)                                     both at once: what either trains, under b's head, loss and fit
+wise(a, alpha=0.5)                              interpolated with the pretrained model afterwards
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from likewise.merging import Wise
 class AdamW(Config):
     """AdamW, linear warm-up, then cosine to zero. Matrices decay; tensors of one dimension do not, unless `decay_all`.
 
-    `lr` has no default: it decides the answer. `warmup` is a fraction of all steps, `clip` the largest gradient norm (0:
-    none). `sampling` "images": each picture once an epoch, the last batch short; "pairs": rows are (picture, template)
+    `lr` has no default: it decides the answer. `warmup` is a fraction of all steps, `clip` the largest gradient norm
+    (0: none). `sampling` "images": each picture once an epoch, the last batch short; "pairs": rows are (picture, template)
     pairs, as FLYP's code draws them.
     """
 
@@ -69,7 +69,9 @@ class Stage(Config):
         if isinstance(self.fit, Lbfgs) and self.trains != ("head",):
             raise ValueError("Lbfgs solves for a head on constant features; trains must be just ['head']")
         if "head" in self.trains and isinstance(self.head, Text | Neighbours):
-            raise ValueError(f"a {self.head.kind} head has no numbers of its own to train; use a linear head or leave 'head' out")
+            raise ValueError(
+                f"a {self.head.kind} head has no numbers of its own to train; use a linear head or leave 'head' out"
+            )
         if isinstance(self.loss, Contrastive) and not isinstance(self.head, Text):
             raise ValueError("the contrastive loss compares with texts; its head must be the text head")
         return self
@@ -115,7 +117,7 @@ def one(title: str = "", paper: str = "", **stage: Any) -> Recipe:
 
 
 def then(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Recipe:
-    """First one, then the other from where it left; a linear head of the first is kept by a linear head of the second."""
+    """First one, then the other from where it left; a linear head is kept by a linear head that follows."""
     stages = [*first.stages, *second.stages]
     place = len(first.stages)
     if isinstance(first.head, Linear) and isinstance(stages[place].head, Linear):

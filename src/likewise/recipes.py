@@ -8,7 +8,7 @@ from __future__ import annotations
 from likewise.errors import UsageError, near
 from likewise.heads import Linear, Neighbours, Text
 from likewise.losses import Contrastive, CrossEntropy
-from likewise.recipe import AdamW, Lbfgs, Recipe, one, then
+from likewise.recipe import AdamW, Lbfgs, Recipe, one, then, wise
 
 RADFORD = "Radford et al. 2021, arXiv:2103.00020"
 KUMAR = "Kumar et al. 2022, arXiv:2202.10054"
@@ -22,14 +22,45 @@ zero_shot = one("zero-shot", RADFORD, head=Text())
 knn = one("kNN", "Caron et al. 2021, arXiv:2104.14294", head=Neighbours())
 linear = one("linear probe", RADFORD, trains=("head",), head=Linear(start="text"), fit=Lbfgs())
 ln = one("LayerNorm tuning", KIM, trains=_all_norms, head=Text(), fit=AdamW(lr=2e-3, decay=0.0))
-full = one("full fine-tuning", "Wortsman et al. 2022, arXiv:2109.01903", trains=("image", "head"), head=Linear(start="text"), fit=AdamW(lr=3e-4))
-l2_sp = one("L2-SP", "Li et al. 2018, arXiv:1802.01483", trains=("image", "head"), head=Linear(start="text"), loss=CrossEntropy(l2_sp=0.01), fit=AdamW(lr=3e-4, decay=0.0))
+full = one(
+    "full fine-tuning",
+    "Wortsman et al. 2022, arXiv:2109.01903",
+    trains=("image", "head"),
+    head=Linear(start="text"),
+    fit=AdamW(lr=3e-4),
+)
+l2_sp = one(
+    "L2-SP",
+    "Li et al. 2018, arXiv:1802.01483",
+    trains=("image", "head"),
+    head=Linear(start="text"),
+    loss=CrossEntropy(l2_sp=0.01),
+    fit=AdamW(lr=3e-4, decay=0.0),
+)
 lp_ft = then(linear, full, "LP-FT", KUMAR)
 flyp = one("FLYP", GOYAL, trains=_towers, head=Text(), loss=Contrastive(), fit=AdamW(lr=3e-4))
-flyp_mask = one("FLYP, collisions masked", GOYAL, trains=_towers, head=Text(), loss=Contrastive(collisions="mask"), fit=AdamW(lr=3e-4))
-flyp_soft = one("FLYP, collisions soft", GOYAL, trains=_towers, head=Text(), loss=Contrastive(collisions="soft"), fit=AdamW(lr=3e-4))
+flyp_mask = one(
+    "FLYP, collisions masked",
+    GOYAL,
+    trains=_towers,
+    head=Text(),
+    loss=Contrastive(collisions="mask"),
+    fit=AdamW(lr=3e-4),
+)
+flyp_soft = one(
+    "FLYP, collisions soft", GOYAL, trains=_towers, head=Text(), loss=Contrastive(collisions="soft"), fit=AdamW(lr=3e-4)
+)
 flyp_ce = one("FLYP-CE", f"{GOYAL}, ablation", trains=_towers, head=Text(), loss=CrossEntropy(), fit=AdamW(lr=3e-4))
-flyp_published = one("FLYP as published", GOYAL, trains=_towers, head=Text(), loss=Contrastive(clamp=False), fit=AdamW(lr=1e-5, epochs=20, batch=256, warmup=0.1, decay=0.2, decay_all=True, clip=0.0, sampling="pairs"))
+flyp_published = one(
+    "FLYP as published",
+    GOYAL,
+    trains=_towers,
+    head=Text(),
+    loss=Contrastive(clamp=False),
+    fit=AdamW(lr=1e-5, epochs=20, batch=256, warmup=0.1, decay=0.2, decay_all=True, clip=0.0, sampling="pairs"),
+)
+flyp_wise = wise(flyp, 0.5, "FLYP + WiSE-FT")
+ft_wise = wise(full, 0.5, "WiSE-FT")
 
 RECIPES: dict[str, Recipe] = {
     "zero-shot": zero_shot,
@@ -44,6 +75,8 @@ RECIPES: dict[str, Recipe] = {
     "flyp-soft": flyp_soft,
     "flyp-ce": flyp_ce,
     "flyp-published": flyp_published,
+    "flyp-wise": flyp_wise,
+    "ft-wise": ft_wise,
 }
 
 LADDERS: dict[str, tuple[str, ...]] = {

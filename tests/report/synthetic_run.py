@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-from likewise.metrics import accuracy, ece, macro_recall, mean_of, standard_error
 from PIL import Image, ImageDraw
+
+from likewise.metrics import accuracy, ece, macro_recall, mean_of, standard_error
 
 OOD = ("solid", "colour", "pixel", "hand-drawn", "emoji", "engraved")
 PATH = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -29,14 +30,27 @@ METHODS: dict[str, tuple[str, str, int, float, str, float, float]] = {
 }
 HARDNESS = dict(zip(("id", "select", *OOD), (1, 1, 1.0, 0.93, 0.8, 0.9, 0.74, 0.62), strict=True))
 SIZES = dict(zip(("id", "select", *OOD), (351, 327, 410, 282, 338, 226, 418, 157), strict=True))
-WORDS = "airplane anchor apple bag ball battery bell bicycle book bottle bug bulb bus cake camera car cat chair".split()
+WORDS: tuple[str, ...] = (
+    "airplane",
+    "anchor",
+    "apple",
+    "bag",
+    "ball",
+    "battery",
+    "bell",
+    "bicycle",
+    "book",
+    "bottle",
+    "bug",
+)
+WORDS += ("bulb", "bus", "cake", "camera", "car", "cat", "chair")
 
 
 @dataclass
 class Answers:
     """Zero-shot and tuned logits of one split; a path is their mixture."""
 
-    labels_N: np.ndarray
+    labels: np.ndarray
     ends: dict[str, np.ndarray]
 
     def at(self, method: str, alpha: float | None) -> np.ndarray:
@@ -61,11 +75,15 @@ def make_run(
         samples = _draw(folder, names, {d: max(12, round(SIZES[d] * size)) for d in ("id", "select", *ood)})
     else:
         names = sorted({str(s["label"]) for s in samples})
-    folders = sorted({str(s["label"]) for s in samples}) if len(names) != classes else [n.replace(" ", "_") for n in names]
+    folders = (
+        sorted({str(s["label"]) for s in samples}) if len(names) != classes else [n.replace(" ", "_") for n in names]
+    )
     answers = {d: _answer(samples, d, folders, methods) for d in ("select", "id", *ood)}
     rows, chosen = _score(answers, methods, ood)
     tree = {"encoder": "icon-clip", "data": "photos", "effort": "standard", "seed": 0, "methods": list(methods)}
-    best = max(chosen, key=lambda m: next(r["value"] for r in _select(rows) if (r["method"], r["alpha"]) == (m, chosen[m])))
+    best = max(
+        chosen, key=lambda m: next(r["value"] for r in _select(rows) if (r["method"], r["alpha"]) == (m, chosen[m]))
+    )
     about = {}
     for name in methods:
         title, paper, trained, seconds, kind, _, _ = METHODS[name]
@@ -125,7 +143,7 @@ def _score(
                 options = {"draws": 5} if metric == "ece" else {}
                 parts = []
                 for domain, answer in answers.items():
-                    e = measure(answer.at(name, alpha), answer.labels_N, **options)  # type: ignore[operator]
+                    e = measure(answer.at(name, alpha), answer.labels, **options)  # type: ignore[operator]
                     split = "select" if domain == "select" else "report"
                     where = "id" if domain == "select" else domain
                     rows.append(_row(name, alpha, split, where, metric, e))
@@ -151,10 +169,10 @@ def _select(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _keep(folder: Path, answers: dict[str, Answers], name: str, alpha: float | None) -> None:
     (folder / "predictions").mkdir(parents=True)
     for domain, answer in answers.items():
-        order = np.random.default_rng(3).permutation(len(answer.labels_N))  # rows need not be in manifest order
+        order = np.random.default_rng(len(name)).permutation(len(answer.labels))  # rows need not be in manifest order
         tensors = {
             "logits_NC": np.ascontiguousarray(answer.at(name, alpha)[order]),
-            "labels_N": answer.labels_N[order].astype(np.int64),
+            "labels_N": answer.labels[order].astype(np.int64),
             "index_N": order.astype(np.int64),
         }
         safetensors.numpy.save_file(tensors, folder / "predictions" / f"{domain}.safetensors")
@@ -195,7 +213,13 @@ def _draw(folder: Path, names: list[str], sizes: dict[str, int]) -> list[dict[st
             role = split if split in ("train", "select") else "report"
             label = names[(i * 7) % len(names)].replace(" ", "_")
             path, at = ("one.png", -1) if i % 4 == 0 else ("images.parquet", i % 3)
-            row = {"key": f"{split}-{i}", "path": str(folder / "data" / path), "row": at, "label": label, "split": split}
+            row = {
+                "key": f"{split}-{i}",
+                "path": str(folder / "data" / path),
+                "row": at,
+                "label": label,
+                "split": split,
+            }
             rows.append({**row, "role": role, "domain": "outline" if split not in OOD else split, "group": ""})
     return rows
 

@@ -24,7 +24,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from likewise.errors import DataError
 
 MAX_PIXELS = 64_000_000  # by the header, before anything is decoded
-SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .jp2 .avif .mpo".split())
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2",
+    ".avif", ".mpo",
+})  # fmt: skip
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
 _PICTURE_COLUMNS = ("image", "img", "picture", "bytes")
 _KEPT_TABLES = 4

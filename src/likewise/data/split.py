@@ -50,17 +50,19 @@ def stratified(
         need = {c: _need(n, shares[side], side) for c, n in total.items()}
         got: Counter[str] = Counter()
         free = [u for u in range(len(units)) if u not in sides]
-        # a unit is taken where it brings the side nearer to its share; then smaller ones for classes still without
+        # a unit is taken where it brings the side nearer to its share
         for u in free:
-            counts = units[u].counts
-            wanted = sum(min(n, max(0, need[c] - got[c])) for c, n in counts.items())
-            if 2 * wanted > counts.total() and all(left[c] - n >= 1 for c, n in counts.items()):
+            wanted = sum(min(n, max(0, need[c] - got[c])) for c, n in units[u].counts.items())
+            if 2 * wanted > units[u].counts.total() and _fits(units[u].counts, left):
                 sides[u] = side
-                got += counts
-                left -= counts
-        for c in sorted(c for c, n in need.items() if n and not got[c]):
+                got += units[u].counts
+                left -= units[u].counts
+        # a class still without takes too large a unit rather than none, if that is mostly of classes without
+        for c in sorted(c for c, n in need.items() if n):
+            lacking = {k for k, n in need.items() if n and not got[k]}
             fits = [u for u in free if u not in sides and c in units[u].counts and _fits(units[u].counts, left)]
-            if fits:
+            fits = [u for u in fits if 2 * sum(units[u].counts[k] for k in lacking) >= units[u].counts.total()]
+            if c in lacking and fits:
                 u = min(fits, key=lambda u: (units[u].counts.total(), units[u].rank))
                 sides[u] = side
                 got += units[u].counts

@@ -8,10 +8,10 @@ import math
 from typing import Literal, Protocol
 
 import numpy as np
-import torchvision.transforms.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as ops
 
 from likewise.data.order import key_rng
 
@@ -43,18 +43,18 @@ def evaluate(image: Image.Image, spec: Spec) -> Tensor:
     """
     image, size, how = image.convert("RGB"), spec.image_size, InterpolationMode(spec.interpolation)
     if spec.resize == "squash":
-        image = F.resize(image, [size, size], how)
+        image = ops.resize(image, [size, size], how)
     elif spec.resize == "longest":
         ratio = max(image.size) / size
         height, width = (max(1, round(side / ratio)) for side in (image.height, image.width))
-        image = F.resize(image, [height, width], how)
+        image = ops.resize(image, [height, width], how)
         left, top = (size - width) // 2, (size - height) // 2
-        image = F.pad(image, [left, top, size - width - left, size - height - top], fill=0)
+        image = ops.pad(image, [left, top, size - width - left, size - height - top], fill=0)
     else:
         longest = SLIMMEST * min(image.size)
         if max(image.size) > longest:
-            image = F.center_crop(image, [min(image.height, longest), min(image.width, longest)])
-        image = F.center_crop(F.resize(image, [size], how), [size, size])
+            image = ops.center_crop(image, [min(image.height, longest), min(image.width, longest)])
+        image = ops.center_crop(ops.resize(image, [size], how), [size, size])
     return _normal(image, spec)
 
 
@@ -67,7 +67,7 @@ def train(image: Image.Image, spec: Spec, key: tuple[int, ...]) -> Tensor:
     image = image.convert("RGB")
     top, left, height, width = crop_box(image.width, image.height, key_rng("crop", *key))
     size, how = [spec.image_size, spec.image_size], InterpolationMode(spec.interpolation)
-    return _normal(F.resized_crop(image, top, left, height, width, size, how), spec)
+    return _normal(ops.resized_crop(image, top, left, height, width, size, how), spec)
 
 
 def crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -84,5 +84,5 @@ def crop_box(width: int, height: int, rng: np.random.Generator) -> tuple[int, in
 
 
 def _normal(image: Image.Image, spec: Spec) -> Tensor:
-    pixels_CHW: Tensor = F.normalize(F.to_tensor(image), list(spec.mean), list(spec.std))
+    pixels_CHW: Tensor = ops.normalize(ops.to_tensor(image), list(spec.mean), list(spec.std))
     return pixels_CHW

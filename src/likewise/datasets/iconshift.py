@@ -1,7 +1,7 @@
 """IconShift: everyday concepts drawn by independent designers, in seven styles; it ships with the package.
 
 Train, select and `id` are outline drawings, split by designer family; `solid`, `colour`, `pixel`, `hand-drawn`, `emoji`
-and `engraved` are reported only. Top-1 accuracy. Licences of the drawings: see the card. Built by `tools/build_iconshift.py`.
+and `engraved` are reported only. Top-1 accuracy. Licences: see the card. Built by `tools/build_iconshift.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def dataset() -> Dataset:
     report = [Split(name, "report", tuple(splits[name])) for name in ("id", *STYLES)]
     train, select = Split("train", "train", tuple(splits["train"])), Split("select", "select", tuple(splits["select"]))
     audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, *report)})
-    audit.note("D00", "audited when it was built: every picture opens; designer families and near-duplicates are on one side")
+    audit.note(
+        "D00", "audited when it was built: every picture opens; designer families and near-duplicates are on one side"
+    )
     return Dataset("iconshift", classes, train, select, report, TEMPLATES, audit)
 
 

@@ -14,8 +14,8 @@ BUILT_IN = {"icon-clip": Path(__file__).parent.parent / "assets" / "icon-clip"}
 def load(name: str = "icon-clip", weights: bool = True) -> Encoder:
     """The encoder of that name, on the CPU, in fp32, in eval mode.
 
-    `weights=False` gives the architecture alone, for counting. Raises `UsageError` M01 for a name that nothing answers
-    to, `ConfigError` M02 where weights and architecture do not belong together, `MachineError` M01 where a download failed.
+    `weights=False` gives the architecture alone, for counting. Raises `UsageError` M01 for an unknown name,
+    `ConfigError` M02 where weights and architecture do not belong together, `MachineError` M01 where a download failed.
     """
     if name in BUILT_IN:
         encoder = open_clip.load(f"local-dir:{BUILT_IN[name]}", weights)

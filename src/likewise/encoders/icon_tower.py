@@ -47,7 +47,8 @@ class Stem(nn.Module):
         return 16 if as_scalar else (16, 16)
 
     def forward(self, pictures_BCHW: Tensor) -> Tensor:
-        return self.layers(pictures_BCHW).flatten(2).transpose(1, 2)
+        tokens_BDHW: Tensor = self.layers(pictures_BCHW)
+        return tokens_BDHW.flatten(2).transpose(1, 2)
 
 
 def tower(**kwargs: Any) -> VisionTransformer:
@@ -59,7 +60,7 @@ def tower(**kwargs: Any) -> VisionTransformer:
     )  # fmt: skip
 
 
-@register_model
+@register_model  # type: ignore[untyped-decorator]
 def likewise_icon_vit(pretrained: bool = False, **kwargs: Any) -> VisionTransformer:
     """timm's entry point. It has no weights of its own: they come with icon-clip's folder."""
     if pretrained:

@@ -34,8 +34,8 @@ from likewise.errors import ConfigError, MachineError, UsageError, near, some
 
 _BLOCK = (
     (r"ln_1\.", "norm1."), (r"ln_2\.", "norm2."), (r"attn\.in_proj_(weight|bias)", r"qkv.\1"),
-    (r"attn\.out_proj\.", "out."), (r"mlp\.c_fc\.", "up."), (r"mlp\.c_proj\.", "down."), (r"ls_([12])\.gamma", r"gain\1"),
-    (r"norm([12])\.", r"norm\1."), (r"attn\.qkv\.", "qkv."), (r"attn\.proj\.", "out."), (r"mlp\.fc1\.", "up."),
+    (r"attn\.out_proj\.", "out."), (r"mlp\.c_fc\.", "up."), (r"mlp\.c_proj\.", "down."),
+    (r"ls_([12])\.gamma", r"gain\1"), (r"norm([12])\.", r"norm\1."), (r"attn\.qkv\.", "qkv."), (r"attn\.proj\.", "out."), (r"mlp\.fc1\.", "up."),
     (r"mlp\.fc2\.", "down."), (r"ls([12])\.gamma", r"gain\1"),
 )  # fmt: skip
 """Inside a transformer block: open_clip's own, then timm's."""
@@ -76,7 +76,9 @@ def rename(upstream: str) -> str:
     for pattern, ours in _OUTSIDE:
         if re.match(pattern, upstream):
             return re.sub(f"^{pattern}", ours, upstream)
-    raise ConfigError(f"open_clip's parameter «{upstream}» has no name of ours; this architecture is not supported yet.", "M02")
+    raise ConfigError(
+        f"open_clip's parameter «{upstream}» has no name of ours; this architecture is not supported yet.", "M02"
+    )
 
 
 def _place(root: nn.Module, dotted: str) -> Site:
@@ -89,7 +91,9 @@ def _sites(module: nn.Module) -> dict[str, Site]:
     for upstream, _ in module.named_parameters():
         ours = rename(upstream)
         if ours in out:
-            raise ConfigError(f"two of open_clip's parameters would be called «{ours}», one of them «{upstream}».", "M02")
+            raise ConfigError(
+                f"two of open_clip's parameters would be called «{ours}», one of them «{upstream}».", "M02"
+            )
         out[ours] = _place(module, upstream)
     return out
 
@@ -111,22 +115,27 @@ class OpenClip(Encoder):
 
     def __init__(self, spec: EncoderSpec, module: nn.Module, tokenizer: Any) -> None:
         super().__init__(spec, module, _sites(module), dict(_children(module)))
+        self._model: Any = module
         self._tokenizer = tokenizer
 
     def image(self, pixels_BCHW: Tensor) -> Embedded:
-        visual = self.module.visual
+        visual = self._model.visual
         if isinstance(visual, TimmModel):
             pooled_BW = visual.trunk(pixels_BCHW)
             return Embedded(pooled_BW, visual.head(pooled_BW))
         if isinstance(visual, VisionTransformer) and not visual.output_tokens:
             pooled_BW, _ = visual._pool(visual.transformer(visual._embeds(pixels_BCHW)))  # open_clip's own seams
             return Embedded(pooled_BW, pooled_BW if visual.proj is None else pooled_BW @ visual.proj)
-        return Embedded(None, self.module.encode_image(pixels_BCHW))
+        return Embedded(None, self._model.encode_image(pixels_BCHW))
+
+    @property
+    def shared_width(self) -> int:
+        return int(self.spec.config["embed_dim"])
 
     @property
     def trims(self) -> bool:
         """Tokens after the end of text cannot reach the answer: the mask is causal and the pooling at end of text."""
-        tower = self.module if isinstance(self.module, CLIP) else self.module.text
+        tower = self._model if isinstance(self._model, CLIP) else self._model.text
         if isinstance(tower, CLIP):
             return bool(tower.text_pool_type == "argmax" and tower.attn_mask is not None)
         plain = isinstance(tower, TextTransformer) and tower.cls_emb is None and not tower.use_pad_mask
@@ -134,8 +143,8 @@ class OpenClip(Encoder):
 
     def text(self, tokens_BL: Tensor) -> Tensor:
         if not self.trims:
-            return torch.as_tensor(self.module.encode_text(tokens_BL))
-        tower = self.module if isinstance(self.module, CLIP) else self.module.text
+            return torch.as_tensor(self._model.encode_text(tokens_BL))
+        tower = self._model if isinstance(self._model, CLIP) else self._model.text
         longest = int(tokens_BL.argmax(dim=1).max()) + 1
         tokens_BL = tokens_BL[:, :longest]
         x_BLW = tower.token_embedding(tokens_BL) + tower.positional_embedding[:longest]
@@ -143,8 +152,8 @@ class OpenClip(Encoder):
         pooled_BW = text_global_pool(x_BLW, tokens_BL, "argmax")
         projection = tower.text_projection
         if projection is None:
-            return pooled_BW
-        return projection(pooled_BW) if isinstance(projection, nn.Linear) else pooled_BW @ projection
+            return torch.as_tensor(pooled_BW)
+        return torch.as_tensor(projection(pooled_BW) if isinstance(projection, nn.Linear) else pooled_BW @ projection)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return torch.as_tensor(self._tokenizer(list(texts), context_length=self.spec.context))
@@ -181,7 +190,9 @@ def load(name: str, weights: bool = True) -> OpenClip:
         except UserWarning as warning:
             raise ConfigError(f"{asked}: {warning} Numbers would be wrong without a crash.", "M02") from None
         except ImportError as error:
-            raise MachineError("M01", f"{asked} needs a package that is not installed: {error}. Try: pip install transformers.") from None
+            raise MachineError(
+                "M01", f"{asked} needs a package that is not installed: {error}. Try: pip install transformers."
+            ) from None
         except (RuntimeError, OSError, ValueError) as error:
             offline = " Offline? The first use of a named model downloads it; a folder works too: local-dir:PATH."
             raise MachineError("M01", f"open_clip could not load {asked}: {error}.{offline}") from None
@@ -205,7 +216,7 @@ def _check_folder(folder: Path, weights: bool) -> None:
         raise UsageError("M01", f"local-dir:{folder} is not a folder.{near(folder.name, siblings)}")
     if not (folder / "open_clip_config.json").exists():
         raise ConfigError(
-            f"{folder} has no open_clip_config.json, so its architecture and activation are unknown; guessing them gives "
+            f"{folder} has no open_clip_config.json, so its architecture and activation are unknown; guesses give "
             "wrong numbers without a crash. Write one (open_clip's push_to_hf_hub saves it) beside the weights.", "M02"
         )  # fmt: skip
     if weights and not list(folder.glob("open_clip_model*.safetensors")) and not list(folder.glob("*.safetensors")):
@@ -223,13 +234,15 @@ def _check_tag(base: str, tag: str, weights: bool) -> bool:
     tags = open_clip.list_pretrained_tags_by_model(base)
     if not tag:
         if weights:
-            raise UsageError("M01", f"«{base}» names an architecture without weights. Say which: {base}/{some(tags, 8)}.")
+            raise UsageError(
+                "M01", f"«{base}» names an architecture without weights. Say which: {base}/{some(tags, 8)}."
+            )
         return False
     if tag not in tags:
         if Path(tag).suffix in {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}:
             raise ConfigError(
-                f"{tag} has no architecture record; loading it as {base} may use the wrong activation (OpenAI's weights "
-                "need QuickGELU), and the results would be wrong, not crash. Put it as open_clip_model.safetensors "
+                f"{tag} has no architecture record; loading it as {base} may use the wrong activation (OpenAI's "
+                "weights need QuickGELU), and the results would be wrong, not crash. Put it as open_clip_model.safetensors "
                 "beside an open_clip_config.json and load local-dir:FOLDER.", "M02"
             )  # fmt: skip
         raise UsageError("M01", f"No weights «{tag}» for {base}.{near(tag, tags)} Available: {some(tags, 12)}.")
@@ -266,7 +279,7 @@ def _spec(asked: str, base: str, arguments: dict[str, Any], module: nn.Module, w
         std=tuple(view["std"]),
         resize=view.get("resize_mode") or "shortest",
         interpolation=view.get("interpolation") or "bicubic",
-        context=int(module.context_length),
+        context=int(module.context_length),  # type: ignore[arg-type]
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from likewise.metrics import Estimate
@@ -12,6 +13,9 @@ from likewise.report.analysis import ClassRow, Confusion, Offender
 from likewise.report.read import ID, MEAN, SELECT, Predictions, Run
 
 POINT = f"{words.NARROW}points"
+MONTHS: tuple[str, ...] = ("January", "February", "March", "April", "May", "June")
+MONTHS += ("July", "August", "September", "October", "November", "December")
+"""Not the locale's: the page is in English."""
 FEW = 10
 """Fewer training pictures than this and a class is worth photographing again."""
 
@@ -31,13 +35,19 @@ def traded(run: Run, changes: Mapping[str, Estimate]) -> list[str]:
     said = []
     if ID in changes and not math.isnan(changes[ID].value):
         verb = "gained" if changes[ID].value >= 0 else "lost"
-        said.append(f"In distribution it {verb} {words.pct(abs(changes[ID].value))}{POINT} over zero-shot.")
-    for found, verb in ((gained, "It is also better on"), (level, "No change can be told from chance on"), (lost, "It is worse on")):
+        doubt = ", which could be chance" if changes[ID].low <= 0 <= changes[ID].high else ""
+        said.append(f"In distribution it {verb} {words.pct(abs(changes[ID].value))}{POINT} against {run.base}{doubt}.")
+    for found, verb in (
+        (gained, "It is better on"),
+        (level, "No change can be told from chance on"),
+        (lost, "It is worse on"),
+    ):
         if found:
             said.append(f"{verb} {words.listed([f'{d} ({words.points(changes[d].value)})' for d in found], 8)}.")
     said += _interpolation(run)
     method = run.methods[run.chosen]
-    said.append(f"It trained {words.plural(method.trained, 'parameter')} in {words.seconds(method.seconds)}.")
+    trained = f"It trained {words.plural(method.trained, 'parameter')}" if method.trained else "It trained nothing"
+    said.append(f"{trained} and took {words.seconds(method.seconds)}." if method.seconds >= 0 else f"{trained}.")
     return said
 
 
@@ -49,8 +59,9 @@ def _interpolation(run: Run) -> list[str]:
     outside = run.final(run.chosen, where).value - run.score(run.chosen, 1.0, where).value
     if math.isnan(inside) or math.isnan(outside):
         return []
+    moves = [f"{'won' if by >= 0 else 'gave up'} {words.pct(abs(by))}" for by in (inside, outside)]
     start = f"Against the same training without interpolation ({words.alpha(1.0)}), {words.alpha(run.alpha)}"
-    return [f"{start} changed {words.points(inside)}{POINT} in distribution and {words.points(outside)} out of it."]
+    return [f"{start} {moves[0]}{POINT} in distribution and {moves[1]} out of it."]
 
 
 def how_chosen(run: Run) -> list[str]:
@@ -80,8 +91,14 @@ def report_readings(run: Run) -> list[Mapping[str, Any]]:
 
 
 def when(entry: Mapping[str, Any]) -> str:
-    """`2024-05-03 14:22` from an ISO time."""
-    return str(entry.get("when", "an unknown day")).replace("T", " ")[:16]
+    """`3 May 2024, 14:22 UTC` from an ISO time; anything else as it stands."""
+    text = str(entry.get("when", "an unknown day"))
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    zone = " UTC" if at.utcoffset() == timedelta(0) else ""
+    return f"{at.day} {MONTHS[at.month - 1]} {at.year}, {at:%H:%M}{zone}"
 
 
 def next_steps(
@@ -97,14 +114,20 @@ def next_steps(
     sure = [o for o in doubtful if o.p_answer > 0.9]
     if sure:
         pictures = words.plural(len(sure), "picture")
-        steps.append(("Check labels.", f"On {pictures} of the select split the model is over 90 % sure of another class."))
+        steps.append(
+            ("Check labels.", f"On {pictures} of the select split the model is over 90 % sure of another class.")
+        )
     often = [c for c in pairs if c.n >= 5 and c.n / c.of >= 0.25]
     if often:
         named = words.listed([f"{run.names[c.true]} as {run.names[c.read]} ({c.n} of {c.of})" for c in often], 3)
         steps.append(("Look at the confused pairs.", f"Often read wrongly: {named}. Merge, rename or add pictures."))
     if len(report_readings(run)) > 1:
-        steps.append(("Set fresh pictures aside.", "The report splits were read more than once; a new set is the fair judge."))
-    return steps or [("Use it.", "Nothing here asks for work: `likewise predict` and `likewise export` take this folder.")]
+        steps.append(
+            ("Set fresh pictures aside.", "The report splits were read more than once; a new set is the fair judge.")
+        )
+    return steps or [
+        ("Use it.", "Nothing here asks for work: `likewise predict` and `likewise export` take this folder.")
+    ]
 
 
 def _about_shift(run: Run, changes: Mapping[str, Estimate]) -> list[tuple[str, str]]:
@@ -114,16 +137,23 @@ def _about_shift(run: Run, changes: Mapping[str, Estimate]) -> list[tuple[str, s
         steps.append(("Bring pictures from another place, day or camera.", why))
     lost = [d for d in run.ood if changes[d].high < 0]
     if lost and run.alpha is not None and run.alpha > 0:
-        why = f"Zero-shot is better on {words.listed(lost)}. A smaller α keeps more of it: likewise interpolate."
-        steps.append(("Interpolate further towards zero-shot if those pictures matter.", why))
+        why = f"Plain {run.base} is better on {words.listed(lost)}. A smaller α keeps more of it: likewise interpolate."
+        steps.append((f"Interpolate further towards {run.base} if those pictures matter.", why))
     elif lost:
-        steps.append(("Mind where you use it.", f"Zero-shot is better on {words.listed(lost)}, and this method has no α path."))
+        steps.append(
+            (
+                "Mind where you use it.",
+                f"Plain {run.base} is better on {words.listed(lost)}; this method has no α path.",
+            )
+        )
     if run.chosen == run.baseline:
         steps.append(("Add training pictures.", "With what there is, training did not beat the model as it was."))
     wide = [d for d in run.domains if run.final(run.chosen, d).high - run.final(run.chosen, d).low > 0.15]
     if wide:
         named = words.listed([f"{d} ({run.final(run.chosen, d).n})" for d in wide])
-        steps.append(("Report on more pictures.", f"The interval spans over 15 points on {named}; differences there are soft."))
+        steps.append(
+            ("Report on more pictures.", f"The interval spans over 15 points on {named}; differences there are soft.")
+        )
     return steps
 
 
@@ -145,9 +175,13 @@ def _about_classes(run: Run, rows: Sequence[ClassRow]) -> list[tuple[str, str]]:
     weak = [row for row in few if row.recall < 0.5]
     if weak:
         named = words.listed([f"{run.names[row.label]} ({row.train})" for row in weak])
-        steps.append(("Collect pictures of weak classes.", f"Fewer than {FEW} to train on and under half found: {named}."))
+        steps.append(
+            ("Collect pictures of weak classes.", f"Fewer than {FEW} to train on and under half found: {named}.")
+        )
     never = [row for row in rows if row.recall == 0 and row.id_n + row.ood_n >= 3 and row not in weak]
     if never:
         named = words.listed([run.names[row.label] for row in never])
-        steps.append(("Read the class names again.", f"Never recognised: {named}. The words may mean something else to CLIP."))
+        steps.append(
+            ("Read the class names again.", f"Never recognised: {named}. The words may mean something else to CLIP.")
+        )
     return steps

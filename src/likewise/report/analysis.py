@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likewise.metrics import Z, Estimate, correct, probabilities
+from likewise.metrics import Estimate, Z, correct, probabilities
 from likewise.report.read import ID, MEAN, SELECT, Predictions, Run
 
 
@@ -68,9 +68,9 @@ def change(run: Run, domain: str) -> Estimate:
         half = math.sqrt(sum((p.high - p.value) ** 2 for p in parts)) / max(1, len(parts))
         return Estimate(value, value - half, value + half, new.n)
     ours, theirs = run.predictions(run.chosen, domain), run.predictions(run.baseline, domain)
-    if ours is None or theirs is None or not np.array_equal(np.sort(ours.index_N), np.sort(theirs.index_N)):
+    if ours is None or theirs is None or not np.array_equal(np.sort(ours.index), np.sort(theirs.index)):
         return Estimate(value, math.nan, math.nan, new.n)
-    hits = [correct(p.logits_NC, p.labels_N)[np.argsort(p.index_N)].astype(float) for p in (ours, theirs)]
+    hits = [correct(p.logits, p.labels)[np.argsort(p.index)].astype(float) for p in (ours, theirs)]
     difference_N = hits[0] - hits[1]
     half = Z * float(difference_N.std()) / math.sqrt(len(difference_N))
     return Estimate(value, value - half, value + half, len(difference_N))
@@ -80,13 +80,13 @@ def joined(parts: Sequence[Predictions]) -> Predictions | None:
     """Several domains as one; the row numbers then mean nothing."""
     if not parts:
         return None
-    return Predictions(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("logits_NC", "labels_N", "index_N")))
+    return Predictions(*(np.concatenate([getattr(p, f) for p in parts]) for f in ("logits", "labels", "index")))
 
 
 def overconfidence(predictions: Predictions) -> float:
     """Mean confidence less accuracy, a fraction; above zero the model promises more than it keeps."""
-    confidence_N = probabilities(predictions.logits_NC).max(1)
-    return float(confidence_N.mean() - correct(predictions.logits_NC, predictions.labels_N).mean())
+    confidence_N = probabilities(predictions.logits).max(1)
+    return float(confidence_N.mean() - correct(predictions.logits, predictions.labels).mean())
 
 
 def reported(run: Run) -> dict[str, Predictions]:
@@ -110,7 +110,7 @@ def class_rows(run: Run, answers: dict[str, Predictions]) -> list[ClassRow]:
     train = train_counts(run)
     hits, shown, mistaken = Counter[tuple[bool, int]](), Counter[tuple[bool, int]](), Counter[tuple[int, int]]()
     for domain, p in answers.items():
-        for label, answer in zip(p.labels_N.tolist(), p.logits_NC.argmax(1).tolist(), strict=True):
+        for label, answer in zip(p.labels.tolist(), p.logits.argmax(1).tolist(), strict=True):
             shown[domain == ID, label] += 1
             hits[domain == ID, label] += label == answer
             mistaken[label, answer] += label != answer
@@ -126,12 +126,12 @@ def class_rows(run: Run, answers: dict[str, Predictions]) -> list[ClassRow]:
     return sorted(rows, key=lambda row: (row.recall, -row.id_n - row.ood_n, row.label))
 
 
-def confusions(answers: dict[str, Predictions], n: int = 8) -> list[Confusion]:
+def confusions(answers: dict[str, Predictions], n: int = 9) -> list[Confusion]:
     """The commonest pairs of label and wrong answer over all domains, by count, then by share of the class."""
     where: dict[tuple[int, int], list[tuple[str, int]]] = {}
     total = Counter[int]()
     for domain, p in answers.items():
-        for label, answer, index in zip(*(x.tolist() for x in (p.labels_N, p.logits_NC.argmax(1), p.index_N)), strict=True):
+        for label, answer, index in zip(*(x.tolist() for x in (p.labels, p.logits.argmax(1), p.index)), strict=True):
             total[label] += 1
             if label != answer:
                 where.setdefault((label, answer), []).append((domain, index))
@@ -144,10 +144,10 @@ def offenders(run: Run, n: int = 18) -> list[Offender]:
     p = run.predictions(run.chosen, SELECT)
     if p is None:
         return []
-    prob_NC = probabilities(p.logits_NC)
-    own_N, answer_N = prob_NC[np.arange(len(p.labels_N)), p.labels_N], p.logits_NC.argmax(1)
-    order = [i for i in np.argsort(own_N, kind="stable") if answer_N[i] != p.labels_N[i]][:n]
+    prob_NC = probabilities(p.logits)
+    own_N, answer_N = prob_NC[np.arange(len(p.labels)), p.labels], p.logits.argmax(1)
+    order = [i for i in np.argsort(own_N, kind="stable") if answer_N[i] != p.labels[i]][:n]
     return [
-        Offender(int(p.index_N[i]), int(p.labels_N[i]), int(answer_N[i]), float(prob_NC[i, answer_N[i]]), float(own_N[i]))
+        Offender(int(p.index[i]), int(p.labels[i]), int(answer_N[i]), float(prob_NC[i, answer_N[i]]), float(own_N[i]))
         for i in order
     ]

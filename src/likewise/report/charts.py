@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +10,9 @@ from likewise.metrics import Estimate
 from likewise.report import words
 from likewise.report.read import ID, MEAN, SELECT, Run
 from likewise.report.svg import Canvas, Labels, Point, padded, spread, ticks, width_of
+
+DUMBBELL = 420
+"""Natural width of the verdict's drawings."""
 
 
 def percent_ticks(low: float, high: float, n: int = 5) -> list[tuple[float, str]]:
@@ -25,10 +29,10 @@ def dumbbell_range(run: Run) -> Point:
 def dumbbell(run: Run, domain: str, limits: Point) -> str:
     """Baseline (hollow) to chosen (filled, with its interval) in one domain."""
     new, old = run.final(run.chosen, domain), run.final(run.baseline, domain)
-    canvas = Canvas(260, 22, (0, 8, 0, 8), limits, (-1, 1))
+    canvas = Canvas(DUMBBELL, 46, (0, 10, 0, 10), limits, (-1, 1))
     for tick, _ in percent_ticks(*limits):
         canvas.line([(tick, -1), (tick, 1)], "grid")
-    alt = f"{domain}: baseline {words.pct(old.value)} %, chosen {words.pct(new.value)} %"
+    alt = f"{domain}: zero-shot {words.pct(old.value)} %, chosen {words.pct(new.value)} %"
     if math.isnan(new.value):
         return canvas.svg(alt)
     if not math.isnan(new.low):
@@ -41,7 +45,7 @@ def dumbbell(run: Run, domain: str, limits: Point) -> str:
 
 
 def dumbbell_axis(limits: Point) -> str:
-    canvas = Canvas(260, 14, (0, 8, 0, 8), limits)
+    canvas = Canvas(DUMBBELL, 14, (0, 10, 0, 10), limits)
     for tick, text in percent_ticks(*limits):
         canvas.text(canvas.x(tick), 11, text, "tick middle")
     return canvas.svg("scale in percent", "row")
@@ -56,7 +60,7 @@ def path(run: Run, method: str, domain: str) -> list[tuple[float, Estimate]]:
     return [(a, estimate) for a, estimate in steps if not math.isnan(estimate.value)]
 
 
-def scatter(run: Run, colours: Mapping[str, int]) -> str:
+def scatter(run: Run, colours: Mapping[str, int], size: Point = (700, 500)) -> str:
     """In-distribution against mean OOD accuracy, with every method's alpha path. Empty without both."""
     paths: dict[str, list[tuple[float, Point]]] = {}
     for name in run.methods:
@@ -68,14 +72,17 @@ def scatter(run: Run, colours: Mapping[str, int]) -> str:
         return ""
     ends = [p for steps in paths.values() for _, p in steps] + [(a.value, b.value) for a, b in finals.values()]
     bars = [*finals.values()]
-    canvas = Canvas(640, 470, (14, 78, 46, 50))
+    canvas = Canvas(*size, (20, 70 if size[0] > 500 else 44, 46, 34))
     canvas.x_range = padded([p[0] for p in ends] + [v for a, _ in bars for v in (a.low, a.high)], 0.03, 0.01)
     canvas.y_range = padded([p[1] for p in ends] + [v for _, b in bars for v in (b.low, b.high)], 0.05, 0.01)
     canvas.axes(percent_ticks(*canvas.x_range, 6), percent_ticks(*canvas.y_range, 6))
     low, high = max(canvas.x_range[0], canvas.y_range[0]), min(canvas.x_range[1], canvas.y_range[1])
     if high - low > 0.1 * (canvas.x_range[1] - canvas.x_range[0]):
         canvas.line([(low, low), (high, high)], "guide")
-    canvas.text((canvas.margin[3] + canvas.width - canvas.margin[1]) / 2, 464, "in distribution, %", "axis middle")
+        canvas.text(canvas.x(high) - 16, canvas.y(high) + 10, "no loss", "axis end")
+    canvas.text(
+        (canvas.margin[3] + canvas.width - canvas.margin[1]) / 2, size[1] - 6, "in distribution, %", "axis middle"
+    )
     canvas.text(6, 10, "out of distribution, mean, %", "axis")
     labels = Labels(canvas)
     for name, steps in paths.items():
@@ -83,6 +90,9 @@ def scatter(run: Run, colours: Mapping[str, int]) -> str:
         for _, p in steps:
             canvas.dot(p, 2.6, "step", colours[name])
             labels.avoid(p, 4)
+        for (_, p), (_, q) in itertools.pairwise(steps):
+            for share in (0.25, 0.5, 0.75):
+                labels.avoid((p[0] + (q[0] - p[0]) * share, p[1] + (q[1] - p[1]) * share), 3)
     for name, (a, b) in finals.items():
         kind = "interval" + (" strong" if name == run.chosen else "")
         if not math.isnan(a.low):
@@ -90,6 +100,9 @@ def scatter(run: Run, colours: Mapping[str, int]) -> str:
         if not math.isnan(b.low):
             canvas.line([(a.value, b.low), (a.value, b.high)], kind, colours[name])
         labels.avoid((a.value, b.value), 9)
+        for share in range(1, 10):  # words keep off the interval's arms
+            labels.avoid((a.low + (a.high - a.low) * share / 10, b.value), 3)
+            labels.avoid((a.value, b.low + (b.high - b.low) * share / 10), 3)
     for name, (a, b) in finals.items():
         if name == run.chosen:
             canvas.star((a.value, b.value), 11)

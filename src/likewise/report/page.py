@@ -12,8 +12,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from likewise.metrics import mean_of
 from likewise.report import advice, analysis, charts, panels, pictures, svg, tables, words
-from likewise.report.analysis import ClassRow, Confusion, Offender
+from likewise.report.analysis import Confusion, Offender
 from likewise.report.pictures import Album
 from likewise.report.read import ID, MEAN, SELECT, Predictions, Run
 
@@ -49,6 +50,12 @@ def render(runs: Sequence[Run]) -> str:
     style = Markup((here / "report.css").read_text())
     sections = [section(run, i, full=i == 0) for i, run in enumerate(runs)]
     shared = [d for d in runs[0].domains if all(d in run.domains for run in runs)]
+    out = [d for d in shared if d != ID]
+    for content, run in zip(sections, runs, strict=True):
+        content["compared"] = [run.final(run.chosen, d) for d in shared]
+        if len(out) > 1:  # a mean over other domains would be another quantity
+            content["compared"].append(mean_of([run.final(run.chosen, d) for d in out]))
+    shared += [f"mean of these {len(out)} OOD"] * (len(out) > 1)
     return page.render(style=style, sections=sections, compared=shared)
 
 
@@ -74,6 +81,7 @@ def section(run: Run, number: int, full: bool) -> dict[str, Any]:
         "table": tables.comparison(run),
         "colours": colours,
         "scatter": Markup(charts.scatter(run, colours)),
+        "scatter_narrow": Markup(charts.scatter(run, colours, (440, 460))),
         "alphas": [(d, n, Markup(drawing)) for d, n, drawing in charts.alpha_panels(run, colours)],
         "reliability": _reliability(answers),
         "losses": _losses(run, colours),
@@ -97,13 +105,13 @@ def section(run: Run, number: int, full: bool) -> dict[str, Any]:
 def _reliability(answers: Mapping[str, Predictions]) -> list[dict[str, Any]]:
     out = []
     groups = {"In distribution": [p for d, p in answers.items() if d == ID]}
-    groups["Out of distribution, all domains together"] = [p for d, p in answers.items() if d != ID]
+    groups["Out of distribution, pooled"] = [p for d, p in answers.items() if d != ID]
     for title, parts in groups.items():
         both = analysis.joined(parts)
         if both is not None:
             gap = analysis.overconfidence(both)
             drawing = Markup(panels.reliability(both, title.lower()))
-            n, error = len(both.labels_N), panels.calibration_error(both)
+            n, error = len(both.labels), panels.calibration_error(both)
             out.append({"title": title, "drawing": drawing, "n": n, "ece": error, "gap": gap})
     return out
 
@@ -120,7 +128,7 @@ def _losses(run: Run, colours: Mapping[str, int]) -> list[tuple[str, list[str], 
     return out
 
 
-def _pair(run: Run, album: Album, pair: Confusion, n: int = 5) -> dict[str, Any]:
+def _pair(run: Run, album: Album, pair: Confusion, n: int = 4) -> dict[str, Any]:
     true, read = run.names[pair.true], run.names[pair.read]
     shown = []
     for domain, index in pair.where[:n]:
@@ -136,12 +144,12 @@ def _pair(run: Run, album: Album, pair: Confusion, n: int = 5) -> dict[str, Any]
 
 def _offender(run: Run, album: Album, o: Offender) -> Picture:
     true, read = run.names[o.label], run.names[o.answer]
-    own = f"{100 * o.p_label:.2g}" if o.p_label >= 1e-4 else "<0.01"
+    own = f"{100 * o.p_label:.1f}" if o.p_label >= 5e-4 else "<0.1"
     return Picture(
         album.thumb(SELECT, o.index, 64),
         f"labelled {true}, read as {read}",
         top=f"{true} → {read}",
-        bottom=f"{100 * o.p_answer:.0f}{words.NARROW}%, label {own}{words.NARROW}%",
+        bottom=f"{100 * o.p_answer:.0f}{words.NARROW}% sure, label {own}{words.NARROW}%",
     )
 
 
@@ -181,11 +189,8 @@ def summary(run: Run) -> str:
             continue
         name = {ID: "in distribution", MEAN: "OOD mean"}.get(domain, domain)
         span = f" ({words.span(now)})" if words.span(now) else ""
-        moved = "" if run.chosen == run.baseline else f", {words.points(change.value)} points against zero-shot"
+        moved = "" if run.chosen == run.baseline else f", {words.points(change.value)} points against {run.base}"
         lines.append(f"- {name}: {words.pct(now.value)} %{span}{moved}; {words.plural(now.n, 'picture')}")
     changes = {d: analysis.change(run, d) for d in run.domains}
     lines += ["", " ".join(advice.traded(run, changes)), "", " ".join(advice.how_chosen(run)), ""]
     return "\n".join(lines) + "\n" + tables.markdown(run) + "\nPercent with 95 % intervals; bold is best.\n"
-
-
-__all__ = ["ClassRow", "render", "summary"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,15 +19,15 @@ BINS = 15
 
 def calibration_error(predictions: Predictions) -> float:
     """Expected calibration error of what `reliability` draws, a fraction."""
-    count, confidence, hit = calibration_bins(predictions.logits_NC, predictions.labels_N, BINS).T
+    count, confidence, hit = calibration_bins(predictions.logits, predictions.labels, BINS).T
     return float((count * abs(confidence - hit)).sum() / count.sum())
 
 
 def reliability(predictions: Predictions, where: str) -> str:
     """Share right against confidence in 15 bins, with Wilson intervals; below, how many pictures each bin holds."""
-    table = calibration_bins(predictions.logits_NC, predictions.labels_N, BINS)
+    table = calibration_bins(predictions.logits, predictions.labels, BINS)
     top = max(table[:, 0].max(), 1)
-    canvas = Canvas(330, 330, (10, 12, 84, 36))
+    canvas = Canvas(340, 346, (24, 12, 84, 36))
     canvas.axes(percent_ticks(0, 1), percent_ticks(0, 1))
     canvas.line([(0, 0), (1, 1)], "guide")
     base = canvas.height - 18
@@ -46,7 +47,7 @@ def reliability(predictions: Predictions, where: str) -> str:
     canvas.text(canvas.margin[3], canvas.height - 4, "confidence, %; bars: pictures", "axis")
     canvas.text(4, 8, "right, %", "axis")
     error = words.pct(calibration_error(predictions))
-    return canvas.svg(f"Reliability {where}: calibration error {error} % over {len(predictions.labels_N)} pictures.")
+    return canvas.svg(f"Reliability {where}: calibration error {error} % over {len(predictions.labels)} pictures.")
 
 
 def loss_curve(journal: Sequence[Mapping[str, Any]], title: str, slot: int) -> str:
@@ -76,9 +77,11 @@ def loss_curve(journal: Sequence[Mapping[str, Any]], title: str, slot: int) -> s
 
 
 def _running_mean(values: Sequence[float]) -> list[float]:
-    """An exponential mean over about a twentieth of the stage, begun at the first value."""
-    out: list[float] = []
-    share = min(1.0, 20 / (len(values) + 1))
-    for value in values:
-        out.append(out[-1] + (value - out[-1]) * share if out else value)
+    """The mean over a window of about a tenth of the stage around each step, narrower at its ends."""
+    half = len(values) // 20
+    total = [0.0, *itertools.accumulate(values)]
+    out = []
+    for i in range(len(values)):
+        reach = min(half, i, len(values) - 1 - i)
+        out.append((total[i + reach + 1] - total[i - reach]) / (2 * reach + 1))
     return out

@@ -22,7 +22,8 @@ SHARP = 2
 
 @dataclass
 class Album:
-    """The pictures of one run. `trusted` holds, by domain, whether manifest and predictions name the same classes."""
+    """The pictures of one run. `rows` are manifest rows by domain; `disagreeing` are the domains whose manifest
+    and predictions name different classes, of which nothing is shown; `missing` counts files that did not open."""
 
     run: Run
     rows: Mapping[str, Sequence[int]]
@@ -35,7 +36,7 @@ class Album:
     def of(cls, run: Run) -> Album:
         album = cls(run, {domain: _rows(run.manifest, domain) for domain in ("train", SELECT, *run.domains)})
         for domain in (SELECT, *run.domains):
-            predictions = run.predictions(run.chosen, domain) if album.rows[domain] else None
+            predictions = run.predictions(run.chosen, domain) if album.rows[domain] and run.names else None
             if predictions is not None and not _agree(run, album.rows[domain], predictions):
                 album.disagreeing.append(domain)
         return album
@@ -77,7 +78,7 @@ class Album:
         raise ValueError(f"{path} has too few rows")
 
 
-def contact_sheet(album: Album, columns: int = 10) -> tuple[list[str], list[tuple[str, list[str | None]]]]:
+def contact_sheet(album: Album, columns: int = 12) -> tuple[list[str], list[tuple[str, list[str | None]]]]:
     """Class folders, and for training and each reported domain one picture of each: the shift at a glance.
 
     The classes are those with pictures in most domains, evenly spread over the alphabet.
@@ -118,10 +119,10 @@ def _rows(manifest: Mapping[str, Sequence[Any]], domain: str) -> list[int]:
 
 def _agree(run: Run, rows: Sequence[int], predictions: Predictions) -> bool:
     """Whether every prediction's class id is the class that the manifest gives its row."""
-    if int(predictions.index_N.max()) >= len(rows):
+    if int(predictions.index.max()) >= len(rows):
         return False
     labels = run.manifest["label"]
-    for label, index in zip(predictions.labels_N.tolist(), predictions.index_N.tolist(), strict=True):
+    for label, index in zip(predictions.labels.tolist(), predictions.index.tolist(), strict=True):
         if labels[rows[index]] not in (run.folders[label], run.names[label]):
             return False
     return True

@@ -21,6 +21,9 @@ from likewise.metrics import Estimate, standard_error
 ID, MEAN, SELECT = "id", "ood-mean", "select"
 """Names with a meaning in `results.json`: in distribution, the mean over OOD domains, the split that chooses."""
 
+COLUMNS = ("path", "row", "label", "split", "role", "domain")
+"""What the report reads of the split manifest."""
+
 NOWHERE = Estimate(math.nan, math.nan, math.nan, 0)
 
 
@@ -41,11 +44,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers on one domain: logits, class ids, and row numbers in that split of the manifest."""
+    """Answers on one domain: logits N x C, class ids N, and row numbers N in that split of the manifest."""
 
-    logits_NC: np.ndarray
-    labels_N: np.ndarray
-    index_N: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,12 @@ class Run:
     def ood(self) -> list[str]:
         return [domain for domain in self.domains if domain != ID]
 
+    @property
+    def base(self) -> str:
+        """The baseline as a word in a sentence."""
+        known = self.methods.get(self.baseline)
+        return known.title if known and self.baseline != "zero-shot" else self.baseline
+
     def score(self, method: str, alpha: float | None, domain: str, metric: str = "accuracy") -> Estimate:
         """A number of `results.json`; `domain` may be "select" or "ood-mean". NaN where there is none."""
         found = self.scores.get((method, _step(alpha), domain, metric))
@@ -88,7 +97,7 @@ class Run:
 
     def final(self, method: str, domain: str, metric: str = "accuracy") -> Estimate:
         """The same, at the alpha chosen for that method."""
-        return self.score(method, self.methods[method].alpha, domain, metric)
+        return self.score(method, self.methods[method].alpha, domain, metric) if method in self.methods else NOWHERE
 
     def predictions(self, method: str, domain: str) -> Predictions | None:
         """Stored at the alpha chosen for that method; None when the run kept none."""
@@ -100,7 +109,13 @@ class Run:
             found = Predictions(tensors["logits_NC"], tensors["labels_N"], tensors["index_N"])
         except KeyError as error:
             raise DataError("F02", f"{path} holds no tensor {error}. Remove it, or run the method again.") from None
-        return found if len(found.labels_N) else None
+        n = found.logits.shape[1]
+        if self.names and n != len(self.names):
+            message = (
+                f"{self.folder}/data/classes.json lists {len(self.names)} classes, but {path.relative_to(self.folder)}"
+            )
+            raise DataError("R05", f"{message} answers with {n}: the folder mixes two runs. Run again into a new one.")
+        return found if len(found.labels) else None
 
     def journal(self, method: str) -> list[Mapping[str, Any]]:
         """Lines of the training journal, without a last line that was cut off."""
@@ -122,8 +137,8 @@ def read_run(folder: Path) -> Run:
     try:
         for row in results["rows"]:
             domain = SELECT if row["split"] == SELECT else str(row["domain"])
-            values = (math.nan if row.get(k) is None else float(row[k]) for k in ("value", "low", "high"))
-            estimate = Estimate(*values, int(row.get("n") or 0))
+            value, low, high = (math.nan if row.get(k) is None else float(row[k]) for k in ("value", "low", "high"))
+            estimate = Estimate(value, low, high, int(row.get("n") or 0))
             scores[row["method"], _step(row["alpha"]), domain, row["metric"]] = estimate
             if domain not in (SELECT, MEAN, *domains):
                 domains.append(domain)
@@ -190,7 +205,9 @@ def _method(name: str, entry: Mapping[str, Any], scores: Mapping[Any, Estimate])
 
 def _one_error(name: str, alphas: Sequence[float], scores: Mapping[Any, Estimate]) -> float | None:
     """The smallest alpha within one standard error of the best on select; the end of the path when that is unknown."""
-    known = {a: scores[name, _step(a), SELECT, "accuracy"] for a in alphas if (name, _step(a), SELECT, "accuracy") in scores}
+    known = {
+        a: scores[name, _step(a), SELECT, "accuracy"] for a in alphas if (name, _step(a), SELECT, "accuracy") in scores
+    }
     if not known:
         return alphas[-1] if alphas else None
     best = max(known.values(), key=lambda estimate: estimate.value)
@@ -226,4 +243,7 @@ def _manifest(path: Path) -> Mapping[str, Sequence[Any]]:
         columns: dict[str, Sequence[Any]] = pq.read_table(path).to_pydict()
     except (OSError, pa.ArrowException) as error:
         raise DataError("F02", f"{path} is not a readable parquet file ({error}).") from None
+    lacking = [name for name in COLUMNS if name not in columns]
+    if lacking:
+        raise DataError("F02", f"{path} lacks the columns {', '.join(lacking)}; it was written by something else.")
     return columns

@@ -149,8 +149,9 @@ class Canvas:
     def svg(self, alt: str, kind: str = "") -> str:
         """The drawing; `alt` says in words what it shows."""
         size = f'viewBox="0 0 {self.width:g} {self.height:g}"'
-        style = f'style="max-width:{self.width:g}px"'
-        return f'<svg class="chart {kind}" role="img" aria-label="{escape(alt)}" {size} {style}>{"".join(self.parts)}</svg>'
+        words = f'role="img" aria-label="{escape(alt)}"'
+        start = f'<svg class="chart {kind}" {words} {size} style="max-width:{self.width:g}px">'
+        return f"{start}{''.join(self.parts)}</svg>"
 
 
 def _tint(slot: int | None) -> str:
@@ -168,6 +169,8 @@ class Labels:
     def avoid(self, at: Point, radius: float = 5) -> None:
         """A data point that words must not cover."""
         x, y = self.canvas.x(at[0]), self.canvas.y(at[1])
+        if math.isnan(x + y):
+            return
         self.taken.append((x - radius, y - radius, x + radius, y + radius))
 
     def place(self, at: Point, words: str, kind: str, slot: int | None) -> None:

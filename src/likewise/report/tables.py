@@ -34,8 +34,6 @@ class Line:
 
     @property
     def label(self) -> str:
-        if self.second:
-            return f"{words.alpha(self.alpha)}, no interpolation"
         return words.alpha(self.alpha)
 
 
@@ -47,7 +45,9 @@ class Table:
     @property
     def refusals(self) -> list[tuple[str, str]]:
         """(title, why it has no path) of the methods that cannot be interpolated."""
-        return [(line.method.title, line.method.refused) for line in self.lines if line.method.refused and not line.second]
+        return [
+            (line.method.title, line.method.refused) for line in self.lines if line.method.refused and not line.second
+        ]
 
 
 def comparison(run: Run) -> Table:

@@ -43,17 +43,15 @@ def alpha(value: float | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration a person reads: `0.4 s`, `48 s`, `3 min 20 s`, `2 h 05 min`."""
+    """A duration a person reads: `0.4 s`, `48 s`, `3.3 min`, `2.1 h`."""
     if math.isnan(value):
         return NONE
     if value < 9.95:
         return f"{value:.1f}{NARROW}s"
-    whole = round(value)
-    if whole < 120:
-        return f"{whole}{NARROW}s"
-    if whole < 7200:
-        return f"{whole // 60}{NARROW}min {whole % 60:02d}{NARROW}s"
-    return f"{whole // 3600}{NARROW}h {whole % 3600 // 60:02d}{NARROW}min"
+    for size, unit, most in ((1, "s", 99.5), (60, "min", 99.5)):
+        if value / size < most:
+            return f"{value / size:.{0 if size == 1 else 1}f}{NARROW}{unit}"
+    return f"{value / 3600:.1f}{NARROW}h"
 
 
 def count(value: int) -> str:

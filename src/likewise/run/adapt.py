@@ -1,4 +1,4 @@
-"""The main job: every method of a ladder under one protocol, a choice on the select split, the report splits read once."""
+"""The main job: every method under one protocol, a choice on the select split, the report splits read once."""
 
 from __future__ import annotations
 
@@ -15,23 +15,26 @@ import pyarrow.parquet as pq
 import torch
 
 from likewise import files
-from likewise.config import Config
+from likewise.config import Config, fingerprint
 from likewise.data.prompts import check_lengths, fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import Interrupted, UsageError
+from likewise.merging import lerp
 from likewise.metrics import accuracy
-from likewise.names import make_plan
-from likewise.predict import Candidate, Predictions, features, head_logits, predict
+from likewise.predict import Candidate
 from likewise.recipe import Experiment, Machine, Recipe
+from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_model
-from likewise.run.choose import Choice, Contender, choose
-from likewise.run.method import Job, TooSlow, Tuned, fit_method, points
+from likewise.run.choose import Choice, Contender, choose, name_of
+from likewise.run.method import Tuned, fit_method, points
+from likewise.run.planning import plans
+from likewise.run.reading import ask
 from likewise.run.results import measure, ood_mean
+from likewise.run.stage import Job, TooSlow
 from likewise.run.watch import Stop, Watch
 
 BASELINE = "zero-shot"
-Alpha = float | None
 
 
 @dataclass
@@ -47,7 +50,9 @@ class Run:
         """Raises `UsageError` for a folder without results."""
         if not (path / "results.json").exists():
             state = (path / "STATUS").read_text().strip() if (path / "STATUS").exists() else "no run at all"
-            raise UsageError("R01", f"{path} holds no finished run ({state}). Finish it with likewise adapt ... --resume.")
+            raise UsageError(
+                "R01", f"{path} holds no finished run ({state}). Finish it with likewise adapt ... --resume."
+            )
         return cls(path, files.read_json(path / "results.json"))
 
     @property
@@ -55,6 +60,20 @@ class Run:
         if not self._predictor:
             self._predictor.append(Predictor.load(self.path))
         return self._predictor[0]
+
+
+class Settings(Config):
+    """How a run goes on about its question: seed and budget; what to do with what is there already."""
+
+    seed: int = 0
+    shots: int = 0
+    allow_short: bool = False
+    alphas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    time_limit: float = 0.0
+    """Seconds, 0 for none: methods that would not end in time are left out, and said so."""
+    resume: bool = False
+    overwrite: bool = False
+    command: str = ""
 
 
 def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
@@ -68,8 +87,8 @@ def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: b
         state = (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"
         if not resume:
             kind = "a finished run" if state == "done" else "an unfinished run"
-            raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where it "
-                             "stopped), or --overwrite.")  # fmt: skip
+            raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where "
+                             "it stopped), or --overwrite.")  # fmt: skip
         _same(Experiment.read(config), experiment, out)
         files.sweep(out)
     files.write_text(config, experiment.yaml())
@@ -78,9 +97,13 @@ def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: b
 def _same(old: Experiment, new: Experiment, out: Path) -> None:
     before, now = old.tree(), new.tree()
     differ = [key for key in now if before[key] != now[key] and key != "recipes"]
-    differ += [f"recipes.{n}" for n in {*before["recipes"], *now["recipes"]} if before["recipes"].get(n) != now["recipes"].get(n)]
+    differ += [
+        f"recipes.{n}"
+        for n in {*before["recipes"], *now["recipes"]}
+        if before["recipes"].get(n) != now["recipes"].get(n)
+    ]
     if differ:
-        raise UsageError("R01", f"{out} holds another experiment; {', '.join(sorted(differ))} differ from what was asked. "
+        raise UsageError("R01", f"{out} holds another experiment; {', '.join(sorted(differ))} differ. "
                          "Use -o with another folder, or --overwrite.")  # fmt: skip
 
 
@@ -94,8 +117,6 @@ def environment() -> dict[str, Any]:
 
 def make_experiment(encoder: Encoder, data: Dataset, recipes: Mapping[str, Recipe], **rest: Any) -> Experiment:
     digests = {s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()}
-    from likewise.config import fingerprint
-
     digest = fingerprint([data.classes.digest, list(data.templates), digests])
     return Experiment(encoder=encoder.spec.name, encoder_digest=encoder.spec.digest, data=data.name, data_digest=digest,
                       recipes=dict(recipes), **rest)  # fmt: skip
@@ -120,10 +141,10 @@ def adapt(
     settings, machine, watch = settings or Settings(), machine or Machine(), watch or Watch()
     if settings.shots:
         data = data.few(settings.shots, settings.seed, settings.allow_short)
-    from likewise.recipes import RECIPES
-
     recipes = {BASELINE: RECIPES[BASELINE], **recipes}
-    experiment = make_experiment(encoder, data, recipes, seed=settings.seed, shots=settings.shots, alphas=settings.alphas)
+    experiment = make_experiment(
+        encoder, data, recipes, seed=settings.seed, shots=settings.shots, alphas=settings.alphas
+    )
     open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
     files.write_text(out / "STATUS", "running\n")
     _describe(out, data, settings)
@@ -137,25 +158,13 @@ def adapt(
             results = _protocol(job, experiment, out, began)
         except Interrupted as interrupted:
             files.write_text(out / "STATUS", "interrupted\n")
-            raise Interrupted(interrupted.code, f"{interrupted} Everything so far is in {out}; --resume goes on.") from None
+            raise Interrupted(
+                interrupted.code, f"{interrupted} Everything so far is in {out}; --resume goes on."
+            ) from None
         except BaseException:
             files.write_text(out / "STATUS", "failed\n")
             raise
     return Run(out, results)
-
-
-class Settings(Config):
-    """How a run goes on about its question: seed and budget; what to do with what is there already."""
-
-    seed: int = 0
-    shots: int = 0
-    allow_short: bool = False
-    alphas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    time_limit: float = 0.0
-    """Seconds, 0 for none: methods that would not end in time are left out, and said so."""
-    resume: bool = False
-    overwrite: bool = False
-    command: str = ""
 
 
 def _describe(out: Path, data: Dataset, settings: Settings) -> None:
@@ -173,18 +182,15 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     tuned: dict[str, Tuned] = {}
     skipped: dict[str, str] = {}
     for name, recipe in experiment.recipes.items():
-        sizes = {n: p.numel() for n, p in job.encoder.parameters_by_name().items()}
-        width = job.encoder.sites["image.projection"].value.shape[-1] if "image.projection" in sizes else 0
-        for stage in recipe.stages:
-            patterns = tuple(p for p in stage.trains if p != "head")
-            job.watch.say(f"{name}: {_told(make_plan(patterns, sizes).text(), 'head' in stage.trains, len(job.prompts), width)}")
+        for plan in plans(recipe, job.encoder, len(job.prompts)):
+            job.watch.say(f"{name}: {plan.text()}")
         try:
             tuned[name] = fit_method(name, recipe, job, out / "methods" / name)
         except TooSlow as slow:
             skipped[name] = str(slow)
             job.watch.say(str(slow))
     asked = {name: points(t, job, experiment.alphas) for name, t in tuned.items()}
-    select = _ask(job, asked, "select")
+    select = ask(job, asked, job.data.select)
     contenders, rows = [], []
     for (name, alpha), said in select.items():
         found = accuracy(said.logits_NC, said.labels_N)
@@ -198,9 +204,9 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     files.write_json(out / "choice.json", {**chosen._asdict(), "alphas": own})
     for name, alpha in own.items():
         select[name, alpha].write(out / "methods" / name / "predictions" / "select.safetensors")
-    job.data.read_report(f"after the choice of {chosen.method} on the select split")
-    for domain in job.data.domains:
-        for (name, alpha), said in _ask(job, asked, domain).items():
+    report = job.data.read_report(f"once, after {name_of(chosen.method, chosen.alpha)} was chosen on the select split")
+    for domain, split in report.items():
+        for (name, alpha), said in ask(job, asked, split).items():
             rows += measure(name, alpha, "report", domain, said)
             if alpha == own[name]:
                 said.write(out / "methods" / name / "predictions" / f"{domain}.safetensors")
@@ -216,11 +222,6 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     return results
 
 
-def _told(plan: str, head: bool, classes: int, width: int) -> str:
-    extra = f"trains head {classes * (width + 1):>14,} numbers: a weight row and a bias for each of {classes} classes"
-    return "\n".join(line for line in (plan if plan != "trains nothing" or not head else "", extra if head else "") if line)
-
-
 def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
     recipe = tuned.recipe
     kind = "tuned" if tuned.values else "feature" if tuned.head is not None else "zero-shot"
@@ -231,28 +232,8 @@ def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ask(job: Job, asked: Mapping[str, Mapping[Alpha, Candidate]], name: str) -> dict[tuple[str, Alpha], Predictions]:
-    """Every candidate's predictions on one split; those on the untouched encoder share its features."""
-    split = job.data.select if name == "select" else job.data._report[name]
-    still = {(m, a): c for m, path in asked.items() for a, c in path.items() if not c.values or a == 0}
-    moved = {(m, a): c for m, path in asked.items() for a, c in path.items() if (m, a) not in still}
-    options: dict[str, Any] = {"batch": job.machine.eval_batch, "workers": job.machine.workers}
-    shared_ND = features(job.encoder, split, **options)
-    out = {key: head_logits(candidate.head, shared_ND, split) for key, candidate in still.items()}
-
-    def progress(done: int, total: int) -> None:
-        job.watch.bar(f"reading {name}", done, total)
-
-    if moved:
-        said = predict(job.encoder, list(moved.values()), split, progress=progress, **options)
-        out |= dict(zip(moved, said, strict=True))
-    return {(m, a): out[m, a] for m, path in asked.items() for a in path}
-
-
 def _keep(job: Job, candidate: Candidate, tuned: Tuned, chosen: Choice, out: Path) -> None:
     """Write the chosen model: the whole of it, text tower included."""
-    from likewise.merging import lerp
-
     zero = job.encoder.state(list(tuned.values))
     values = lerp(zero, tuned.values, 1.0 if chosen.alpha is None else chosen.alpha)
     job.encoder.put(values)

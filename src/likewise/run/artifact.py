@@ -1,4 +1,4 @@
-"""The adapted model on disk: an open_clip folder that open_clip itself loads, with the head, classes and spec beside it."""
+"""The adapted model on disk: an open_clip folder that open_clip itself loads, with head, classes and spec beside it."""
 
 # C classes, K best classes, N pictures.
 
@@ -76,13 +76,17 @@ class Predictor:
         if not (folder / "likewise.json").exists():
             raise UsageError("M01", f"{path} holds no adapted model. Give the folder that `likewise adapt -o` wrote.")
         if not files.whole(folder):
-            raise ConfigError(f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02")
+            raise ConfigError(
+                f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02"
+            )
         card = Card.parse(files.read_json(folder / "likewise.json"), str(folder / "likewise.json"))
         encoder = load(f"local-dir:{folder}")
         if encoder.spec.digest != card.spec.digest:
             raise ConfigError(f"{folder}: the encoder built here is not the one that was saved "
-                              f"({encoder.spec.digest}, saved {card.spec.digest}); its numbers would be wrong.", "M02")  # fmt: skip
-        head = head_from(files.read_tensors(folder / "head.safetensors"), card.neighbours or Config(), len(card.classes))
+                              f"({encoder.spec.digest}, saved {card.spec.digest}).", "M02")  # fmt: skip
+        head = head_from(
+            files.read_tensors(folder / "head.safetensors"), card.neighbours or Config(), len(card.classes)
+        )
         return cls(encoder, head, card)
 
     @torch.no_grad()

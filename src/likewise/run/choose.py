@@ -42,10 +42,10 @@ def choose(contenders: Sequence[Contender]) -> Choice:
     chosen = min(close, key=lambda c: (c.trained if c.alpha != 0 else 0, 1.0 if c.alpha is None else c.alpha))
     top = f"{100 * best.accuracy:.1f} % on the {best.n} select pictures ({name_of(best.method, best.alpha)})"
     if chosen is best:
-        why = f"best with {top}, and nothing that trains fewer numbers comes within one standard error ({100 * error:.1f})."
+        why = f"best with {top}, and nothing smaller comes within one standard error ({100 * error:.1f})."
     else:
         why = (
-            f"{100 * chosen.accuracy:.1f} % on the select pictures is within one standard error ({100 * error:.1f}) of the "
-            f"best, {top}; of those that close it moves least from the pretrained model."
+            f"{100 * chosen.accuracy:.1f} % on the select pictures is within one standard error ({100 * error:.1f}) of "
+            f"the best, {top}; of those that close it moves least from the pretrained model."
         )
     return Choice(chosen.method, chosen.alpha, why)

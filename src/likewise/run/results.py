@@ -28,7 +28,10 @@ def ood_mean(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if r["split"] == "report" and r["domain"] not in ("id", "ood-mean"):
             key = r["method"], r["alpha"], r["metric"]
             groups.setdefault(key, []).append(Estimate(r["value"], r["low"], r["high"], r["n"]))
-    return [row(method, alpha, "report", "ood-mean", metric, mean_of(parts)) for (method, alpha, metric), parts in groups.items()]
+    return [
+        row(method, alpha, "report", "ood-mean", metric, mean_of(parts))
+        for (method, alpha, metric), parts in groups.items()
+    ]
 
 
 def find(rows: Iterable[Mapping[str, Any]], **want: Any) -> Mapping[str, Any] | None:

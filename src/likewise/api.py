@@ -1,0 +1,71 @@
+"""The main job as one call: what `likewise adapt` does, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from likewise.data.records import Dataset
+from likewise.encoder import Encoder
+from likewise.errors import UsageError, near
+from likewise.recipe import Machine, Recipe
+from likewise.recipes import LADDERS, RECIPES, get
+from likewise.report import write_report
+from likewise.run.adapt import Run, Settings
+from likewise.run.adapt import adapt as run_adapt
+from likewise.run.watch import Watch
+
+
+def next_folder(name: str, base: Path = Path("runs")) -> Path:
+    """`runs/name-01`, or the first number that is free."""
+    number = 1
+    while (base / f"{name}-{number:02d}").exists():
+        number += 1
+    return base / f"{name}-{number:02d}"
+
+
+def last_folder(name: str, base: Path = Path("runs")) -> Path:
+    """The newest `runs/name-NN`. Raises `UsageError` where there is none to resume."""
+    found = sorted(base.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError("R01", f"there is no {base}/{name}-NN to resume. Say which folder with -o.")
+    return found[-1]
+
+
+def ladder(methods: str | Mapping[str, Recipe] | Recipe | None, effort: str = "standard") -> dict[str, Recipe]:
+    """Recipes by name, from `"ln,flyp"`, a recipe, a table of them, or an effort. Raises `UsageError` (unknown)."""
+    if isinstance(methods, Recipe):
+        known = next((name for name, recipe in RECIPES.items() if recipe == methods), None)
+        return {known or methods.title or "recipe": methods}
+    if isinstance(methods, Mapping):
+        return dict(methods)
+    if methods:
+        return {name: get(name) for name in dict.fromkeys(part.strip() for part in methods.split(",") if part.strip())}
+    if effort not in LADDERS:
+        raise UsageError("C01", f"no effort «{effort}».{near(effort, LADDERS)} Efforts: {', '.join(LADDERS)}.")
+    return {name: RECIPES[name] for name in LADDERS[effort]}
+
+
+def adapt(
+    encoder: Encoder,
+    data: Dataset,
+    recipe: str | Recipe | Mapping[str, Recipe] | None = None,
+    out: Path | str | None = None,
+    *,
+    machine: Machine | None = None,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> Run:
+    """Train the recipes (by default the standard ladder), choose on select, read report splits once, write a report.
+
+    `settings` are `Settings` fields (seed, shots, alphas, time_limit, resume, overwrite) and `effort`. Raises
+    `LikewiseError` as documented in `likewise.run.adapt.adapt`.
+    """
+    recipes = ladder(recipe, settings.pop("effort", "standard"))
+    folder = Path(out) if out is not None else next_folder(Path(data.name).stem)
+    run = run_adapt(
+        encoder, data, recipes, folder, settings=Settings.parse(settings, "settings"), machine=machine, watch=watch
+    )
+    write_report([run.path], run.path / "report.html")
+    return run

@@ -1,0 +1,257 @@
+"""The commands that train or read pictures: `adapt`, `train`, `eval`, `interpolate`, `predict`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from likewise.cli.data import (
+    Classes,
+    Data,
+    GroupCol,
+    ImageCol,
+    ImageRoot,
+    Json,
+    LabelCol,
+    MaxBad,
+    OnBad,
+    Ood,
+    Seed,
+    Templates,
+    open_data,
+    source_options,
+)  # fmt: skip
+from likewise.errors import MachineError, UsageError
+
+if TYPE_CHECKING:
+    from likewise.recipe import Machine, Recipe
+
+Out = Annotated[str, typer.Option("-o", "--output", help="Run folder (default: runs/NAME-01, the next free number).")]
+EncoderName = Annotated[
+    str, typer.Option("--encoder", "-e", help="icon-clip, open_clip:ViT-B-16/openai, hf-hub:..., local-dir:...")
+]
+Shots = Annotated[int, typer.Option(help="Train on so many images a class (0: all).")]
+AllowShort = Annotated[
+    bool, typer.Option("--allow-short", help="Take what there is where a class has fewer than --shots.")
+]
+Limit = Annotated[
+    str, typer.Option("--time-limit", help="Like 30m or 1h30m: methods that would not end in time are left out.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the run folder holds.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Audit, plans and steps; then stop.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
+Workers = Annotated[int, typer.Option(help="Processes that decode pictures (0: this one).")]
+
+
+def machine_for(device: str, workers: int) -> Machine:
+    """Raises `MachineError` for a device that is not there."""
+    import torch
+
+    from likewise.recipe import Machine
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise MachineError(
+            "E01", f"--device {device}: torch sees no CUDA device here. Use --device cpu; likewise doctor says more."
+        )
+    return Machine(device=device, workers=workers)
+
+
+def _go(recipes: Mapping[str, Recipe], encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
+        rest: dict[str, Any]) -> int:  # fmt: skip
+    """Open, run, report, print: what `adapt` and `train` share."""
+    from likewise.api import adapt, last_folder, next_folder
+    from likewise.cli.terminal import Bars, comparison
+    from likewise.cli.terminal import out as screen
+    from likewise.encoders import load
+
+    as_json, dry, machine = rest.pop("json"), rest.pop("dry"), rest.pop("machine")
+    with Bars(quiet=as_json) as watch:
+        opened = open_data(data, ood, source, watch)
+        model = load(encoder)
+        model.module.to(machine.device)
+        watch.say(f"encoder {model.spec.name}: {sum(p.numel() for p in model.module.parameters()):,} numbers, "
+                  f"{model.spec.image_size} px, on {machine.device}")  # fmt: skip
+        name = Path(data).stem or "run"
+        folder = Path(out) if out else last_folder(name) if rest["resume"] else next_folder(name)
+        if dry:
+            from likewise.cli.show import describe
+
+            screen.print(describe(recipes, model, opened), markup=False)
+            screen.print(f"would write {folder}", soft_wrap=True)
+            return 0
+        rest["command"] = shlex.join(["likewise", *sys.argv[1:]])
+        run = adapt(model, opened, recipes, folder, machine=machine, watch=watch, **rest)
+    chosen = run.results["chosen"]
+    if as_json:
+        plain = {"rows": run.results["rows"], "chosen": {k: chosen[k] for k in ("method", "alpha", "why")},
+                 "seconds": run.results["seconds"], "out": str(run.path)}  # fmt: skip
+        print(json.dumps(plain))
+        return 0
+    screen.print(comparison(run.results, opened.domains))
+    for method, why in run.results["skipped"].items():
+        screen.print(f"left out {method}: {why}", markup=False, soft_wrap=True)
+    alpha = "" if chosen["alpha"] is None else f" at alpha {chosen['alpha']:g}"
+    screen.print(f"\nchosen: {chosen['method']}{alpha} - {chosen['why']}", markup=False, soft_wrap=True)
+    screen.print(
+        "Percent with 95 % intervals. Report splits were read once, after the choice. alpha: 0 pretrained, 1 tuned."
+    )
+    screen.print(
+        f"report  {run.path}/report.html\nmodel   {run.path}/model   (likewise predict {run.path} IMAGES...)",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def adapt(
+    data: Data, output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [],
+    methods: Annotated[str, typer.Option(help="Names with commas, instead of an effort's ladder (likewise ls methods).")] = "",
+    effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    shots: Shots = 0, allow_short: AllowShort = False, seed: Seed = 0, time_limit: Limit = "", resume: Resume = False,
+    overwrite: Overwrite = False, dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0,
+    image_col: ImageCol = "", label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "",
+    classes: Classes = "", templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
+) -> int:  # fmt: skip
+    """Compare the methods on your data, in and out of distribution, choose one honestly, and keep the adapted model."""
+    from likewise.api import ladder
+    from likewise.cli.terminal import seconds
+
+    source = source_options(
+        image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, seed)
+    )
+    rest = {"seed": seed, "shots": shots, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
+            "json": json_, "time_limit": seconds(time_limit) if time_limit else 0.0, "machine": machine_for(device, workers)}  # fmt: skip
+    return _go(ladder(methods or None, effort), encoder, data, ood, source, output, rest)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name (likewise ls methods) or a YAML file of a recipe.")], data: Data,
+    edits: Annotated[list[str] | None, typer.Argument(metavar="PATH=VALUE...", help="Edits of the recipe, like stages.0.fit.lr=3e-4.")] = None,
+    output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [], shots: Shots = 0,
+    allow_short: AllowShort = False, seed: Seed = 0, resume: Resume = False, overwrite: Overwrite = False,
+    dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0, image_col: ImageCol = "",
+    label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "", classes: Classes = "",
+    templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
+) -> int:  # fmt: skip
+    """One method, with full control over its recipe, beside the zero-shot baseline."""
+    name, value = recipe_of(recipe)
+    source = source_options(
+        image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, seed)
+    )
+    rest = {"seed": seed, "shots": shots, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
+            "json": json_, "machine": machine_for(device, workers)}  # fmt: skip
+    return _go({name: value.edited(*(edits or []))}, encoder, data, ood, source, output, rest)
+
+
+def recipe_of(text: str) -> tuple[str, Recipe]:
+    """A recipe by name, or from a YAML file, with the name it goes by."""
+    from likewise.recipe import Recipe
+    from likewise.recipes import get
+
+    if Path(text).suffix in {".yaml", ".yml", ".json"}:
+        if not Path(text).is_file():
+            raise UsageError("C01", f"{text} is not a file. Write one with likewise cat NAME > {text}.")
+        return Path(text).stem, Recipe.read(Path(text))
+    return text, get(text)
+
+
+def eval_(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], data: Data, image_col: ImageCol = "", label_col: LabelCol = "",
+    image_root: ImageRoot = "", json_: Json = False, device: Device = "auto", workers: Workers = 0,
+) -> int:  # fmt: skip
+    """Judge a run's adapted model on any labelled data, under the model's own class table."""
+    from likewise.cli.terminal import listing, percent
+    from likewise.cli.terminal import out as screen
+    from likewise.data.audit import missing
+    from likewise.data.sources import SourceOptions
+    from likewise.datasets import DATASETS
+    from likewise.run.again import evaluate, labelled
+    from likewise.run.artifact import Predictor
+
+    machine = machine_for(device, workers)
+    classes = Predictor.load(run).classes
+    if data in DATASETS:
+        splits = DATASETS[data]().read_report("likewise eval")
+    elif not Path(data).exists():
+        raise missing(Path(data))
+    else:
+        splits = labelled(
+            Path(data), classes, SourceOptions(image_col=image_col, label_col=label_col, image_root=image_root)
+        )
+    rows = evaluate(run, splits, machine)
+    if json_:
+        print(json.dumps({"rows": rows, "out": str(run)}))
+        return 0
+    metrics = ("accuracy", "macro_recall", "ece")
+    table = [[d, *(percent(next(r for r in rows if r["domain"] == d and r["metric"] == m)) for m in metrics),
+              str(next(r["n"] for r in rows if r["domain"] == d))] for d in dict.fromkeys(r["domain"] for r in rows)]  # fmt: skip
+    screen.print(listing(("data", "accuracy", "macro recall", "ECE", "n"), table))
+    return 0
+
+
+def interpolate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    alpha: Annotated[str, typer.Option(help="0:1:0.1 (ends included) or 0,0.5,1.")] = "0:1:0.1",
+    json_: Json = False, device: Device = "auto", workers: Workers = 0,
+) -> int:  # fmt: skip
+    """The WiSE path of every tuned method of a run, finely: alpha 0 is the pretrained model, 1 the tuned one."""
+    from likewise.cli.terminal import Bars, alphas, listing, percent
+    from likewise.cli.terminal import out as screen
+    from likewise.run import again
+    from likewise.run.results import find
+
+    with Bars(quiet=json_) as watch:
+        found = again.interpolate(run, alphas(alpha), machine_for(device, workers), watch)
+    if json_:
+        print(json.dumps({**found, "out": str(run)}))
+        return 0
+    rows = found["rows"]
+    domains = list(dict.fromkeys(r["domain"] for r in rows if r["split"] == "report"))
+    lines = []
+    for method, a in dict.fromkeys((r["method"], r["alpha"]) for r in rows):
+        want: dict[str, Any] = {"method": method, "alpha": a, "metric": "accuracy"}
+        cells = [
+            percent(find(rows, split="select", **want)),
+            *(percent(find(rows, split="report", domain=d, **want)) for d in domains),
+        ]
+        lines.append([method, f"{a:g}", *cells])
+    screen.print(listing(("method", "alpha", "select", *domains), lines))
+    return 0
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], images: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    topk: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3, json_: Json = False,
+) -> int:  # fmt: skip
+    """Name what is in pictures, with a run's adapted model."""
+    from likewise.cli.terminal import listing
+    from likewise.cli.terminal import out as screen
+    from likewise.run.artifact import Predictor
+
+    endings = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    paths: list[Path] = []
+    for given in images:
+        if not given.exists():
+            raise UsageError("D01", f"{given} not found (looked in {Path.cwd()}).")
+        paths += sorted(p for p in given.rglob("*") if p.suffix.lower() in endings) if given.is_dir() else [given]
+    guesses = Predictor.load(run).predict(paths, topk)
+    if json_:
+        print(json.dumps([g._asdict() for g in guesses]))
+        return 0
+    rows = [
+        [g.path, ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(g.names, g.probabilities, strict=True))]
+        for g in guesses
+    ]
+    screen.print(listing(("image", "classes"), rows))
+    return 0
+
+
+COMMANDS = (adapt, train, eval_, interpolate, predict)

@@ -1,0 +1,182 @@
+"""The commands that tell: `plan`, `report`, `ls`, `cat`, `schema`, `doctor`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from likewise.cli.data import Json
+from likewise.errors import UsageError, near
+
+if TYPE_CHECKING:
+    from likewise.data.records import Dataset
+    from likewise.encoder import Encoder
+    from likewise.recipe import Recipe
+
+
+def describe(recipes: Mapping[str, Recipe], encoder: Encoder, data: Dataset) -> str:
+    """Each recipe with what it trains and how many steps it takes on this data."""
+    from likewise.run.planning import plans, steps, trained
+
+    lines = []
+    for name, recipe in recipes.items():
+        total = sum(trained(plans(recipe, encoder, len(data.classes))).values())
+        count = steps(recipe, len(data.train))
+        lines.append(f"{name:16} trains {total:>12,} numbers, {count:>6} steps   {recipe.title} ({recipe.paper})")
+    return "\n".join(lines)
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A name (likewise ls methods) or a YAML file.")],
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="Weights are not needed: open_clip:ViT-B-16 will do.")] = "icon-clip",
+    classes: Annotated[int, typer.Option(help="Number of classes, for a linear head.")] = 0, json_: Json = False,
+) -> int:  # fmt: skip
+    """What would train, with numbers, without data."""
+    from likewise.cli.jobs import recipe_of
+    from likewise.cli.terminal import listing, out
+    from likewise.encoders import load
+    from likewise.run.planning import plans, trained
+
+    name, value = recipe_of(recipe)
+    model = load(encoder, weights=False)
+    found = trained(plans(value, model, classes))
+    everything = sum(p.numel() for p in model.parameters_by_name().values())
+    held = everything - sum(n for key, n in found.items() if not key.startswith("head."))
+    if json_:
+        print(
+            json.dumps(
+                {
+                    "recipe": name,
+                    "encoder": encoder,
+                    "trainable": sum(found.values()),
+                    "held": held,
+                    "names": list(found),
+                }
+            )
+        )
+        return 0
+    out.print(f"{name}: {value.title} ({value.paper}) on {encoder}", markup=False)
+    out.print(listing(("parameter", "numbers"), [(key, f"{n:,}") for key, n in found.items()]))
+    out.print(f"trains {sum(found.values()):,} numbers, holds {held:,}")
+    if any(key.startswith("head.") for key in found) and not classes:
+        out.print("A linear head adds (width + 1) numbers a class; say --classes N to count it.")
+    return 0
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="HTML file (default: report.html in the first run).")] = "",
+) -> int:  # fmt: skip
+    """Write the report of one run, or compare several."""
+    from likewise.cli.terminal import out
+    from likewise.report import write_report
+
+    path = write_report(runs, Path(output) if output else runs[0] / "report.html")
+    out.print(str(path), soft_wrap=True)
+    return 0
+
+
+KINDS = ("methods", "datasets", "models", "encoders")
+
+
+def ls(
+    kind: Annotated[str, typer.Argument(help=" | ".join(KINDS))] = "methods", json_: Json = False,
+    like: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
+) -> int:  # fmt: skip
+    """What there is: methods, datasets, models."""
+    from likewise.cli.terminal import listing, out
+
+    rows: list[dict[str, Any]]
+    if kind == "methods":
+        from likewise.recipes import LADDERS, RECIPES
+
+        rows = [{"name": n, "title": r.title, "stages": len(r.stages), "trains": "; ".join(", ".join(s.trains) or "-" for s in r.stages),
+                 "WiSE path": r.merge.form if r.merge else f"no: {r.no_merge}",
+                 "effort": ", ".join(e for e, names in LADDERS.items() if n in names), "paper": r.paper} for n, r in RECIPES.items()]  # fmt: skip
+    elif kind == "datasets":
+        from likewise.datasets import DATASETS
+
+        rows = [{"name": n, "about": ((f.__module__ and __import__(f.__module__, fromlist=["x"]).__doc__) or "").split("\n")[0]}
+                for n, f in DATASETS.items()]  # fmt: skip
+    elif kind in ("models", "encoders"):
+        import open_clip
+
+        from likewise.encoders import BUILT_IN
+
+        rows = [{"name": n, "weights": "ships with likewise"} for n in BUILT_IN]
+        rows += [{"name": f"open_clip:{m}", "weights": ", ".join(open_clip.list_pretrained_tags_by_model(m)) or "-"}
+                 for m in open_clip.list_models()]  # fmt: skip
+    else:
+        raise UsageError("C01", f"no list «{kind}».{near(kind, KINDS)} Lists: {', '.join(KINDS)}.")
+    rows = [row for row in rows if like.lower() in row["name"].lower()]
+    if json_:
+        print(json.dumps(rows))
+    elif rows:
+        out.print(listing(list(rows[0]), [[str(v) for v in row.values()] for row in rows]))
+    return 0
+
+
+def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:
+    """Print a recipe as YAML, or the card of a built-in dataset or model."""
+    from likewise.datasets import DATASETS, about
+    from likewise.encoders import BUILT_IN
+    from likewise.recipes import RECIPES
+
+    if name in RECIPES:
+        print(RECIPES[name].yaml(), end="")
+    elif name in DATASETS:
+        print(about(name), end="")
+    elif name in BUILT_IN:
+        print((BUILT_IN[name] / "card.md").read_text(), end="")
+    else:
+        known = [*RECIPES, *DATASETS, *BUILT_IN]
+        raise UsageError("C01", f"nothing is called «{name}».{near(name, known)} Names: {', '.join(known)}.")
+    return 0
+
+
+def schema() -> int:
+    """The JSON schema of a recipe file."""
+    from likewise.recipe import Recipe
+
+    print(json.dumps(Recipe.model_json_schema(), indent=1))
+    return 0
+
+
+def doctor(json_: Json = False) -> int:
+    """Versions, devices, folders: what to paste when something is wrong. Exit 3 where something is broken."""
+    import os
+    import shutil
+
+    import torch
+
+    from likewise.cli.terminal import listing, out
+    from likewise.encoders import BUILT_IN, load
+    from likewise.predict import cache_folder
+    from likewise.run.adapt import environment
+
+    cache = cache_folder()
+    place = next(p for p in (cache, *cache.parents) if p.exists())
+    facts: dict[str, Any] = {
+        **environment(), "cores": os.cpu_count(), "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+        "cache": str(cache), "cache writable": os.access(place, os.W_OK), "disk free": f"{shutil.disk_usage(place).free / 1e9:.0f} GB",
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set"),
+    }  # fmt: skip
+    broken = []
+    for name in BUILT_IN:
+        try:
+            facts[name] = f"loads, {load(name).spec.weights[:12]}"
+        except Exception as error:  # whatever it is, this command is where it should be said
+            facts[name] = f"does not load: {error}"
+            broken.append(name)
+    if json_:
+        print(json.dumps(facts))
+    else:
+        out.print(listing(("what", "value"), [(k, str(v)) for k, v in facts.items()]))
+    return 3 if broken else 0
+
+
+COMMANDS = (plan, report, ls, cat, schema, doctor)

@@ -1,0 +1,111 @@
+"""Going back to a finished run: the same encoder, pictures and tuned methods, for another look."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from likewise import files
+from likewise.data.prompts import fill
+from likewise.data.records import ClassTable, Dataset, Record, Split
+from likewise.data.sources import SourceOptions, read
+from likewise.encoders import load
+from likewise.errors import ConfigError, DataError, some
+from likewise.predict import Predictions, features, head_logits
+from likewise.recipe import Experiment, Machine
+from likewise.run.adapt import Run
+from likewise.run.artifact import Predictor
+from likewise.run.method import fit_method, points
+from likewise.run.reading import ask
+from likewise.run.results import measure, ood_mean
+from likewise.run.stage import Job
+from likewise.run.watch import Stop, Watch
+
+
+def dataset_of(path: Path) -> Dataset:
+    """The run's dataset, split as it was, from its manifest. Raises `DataError` D06 for pictures that have gone."""
+    table = files.read_json(path / "data" / "classes.json")
+    classes = ClassTable(names=tuple(table["names"]), folders=tuple(table["folders"]))
+    label = {folder: i for i, folder in enumerate(classes.folders)}
+    splits: dict[tuple[str, str], list[Record]] = {("train", "train"): [], ("select", "select"): []}
+    for row in pq.read_table(path / "data" / "split.parquet").to_pylist():
+        name = row["domain"] if row["role"] == "report" else row["role"]
+        record = Record(row["key"], label[row["label"]], Path(row["path"]), row["row"], row["group"])
+        splits.setdefault((name, row["role"]), []).append(record)
+    gone = [str(p) for p in {r.path for rs in splits.values() for r in rs} if not p.exists()]
+    if gone:
+        raise DataError(
+            "D06", f"{len(gone)} pictures of {path} are no longer where they were: {some(sorted(gone), 3)}."
+        )
+    made = {name: Split(name, role, tuple(records)) for (name, role), records in splits.items()}  # type: ignore[arg-type]
+    report = [split for split in made.values() if split.role == "report"]
+    templates = tuple(files.read_json(path / "data" / "templates.json"))
+    return Dataset(
+        Experiment.read(path / "config.yaml").data, classes, made["train"], made["select"], report, templates
+    )
+
+
+def interpolate(path: Path, alphas: Sequence[float], machine: Machine, watch: Watch) -> dict[str, Any]:
+    """Accuracy of every method with a WiSE path at these alphas, on select and, logged, on the report splits.
+
+    Writes `interpolation.json`; chooses nothing: what the run chose stays chosen.
+    """
+    Run.load(path)
+    began = time.monotonic()
+    experiment = Experiment.read(path / "config.yaml")
+    data, encoder = dataset_of(path), load(experiment.encoder)
+    if encoder.spec.digest != experiment.encoder_digest:
+        raise ConfigError(f"{experiment.encoder} is not the encoder that {path} was made with "
+                          f"({encoder.spec.digest}, then {experiment.encoder_digest}).", "M02")  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    with Stop() as stop:
+        job = Job(encoder, data, fill(data.templates, data.classes.names), experiment.seed, machine, watch, stop)
+        asked = {}
+        for name, recipe in experiment.recipes.items():
+            folder = path / "methods" / name
+            if recipe.merge is not None and files.whole(folder / "tuned"):
+                asked[name] = points(fit_method(name, recipe, job, folder), job, alphas)
+        report = data.read_report("likewise interpolate")
+        for split in (data.select, *report.values()):
+            for (name, alpha), said in ask(job, asked, split).items():
+                rows += measure(name, alpha, "select" if split.role == "select" else "report",
+                                "id" if split.role == "select" else split.name, said)  # fmt: skip
+    rows += ood_mean(rows)
+    log = files.read_json(path / "data" / "access.json")
+    files.write_json(path / "data" / "access.json", [*log, *data.access_log])
+    found = {"rows": rows, "alphas": list(alphas), "seconds": time.monotonic() - began}
+    files.write_json(path / "interpolation.json", found)
+    return found
+
+
+def labelled(path: Path, classes: ClassTable, options: SourceOptions) -> dict[str, Split]:
+    """Every picture of a source, by domain, under a given class table. Raises `DataError` D04 for classes it lacks."""
+    found = read(path, options).found
+    strange = sorted({f.folder for f in found} - set(classes.folders))
+    if strange:
+        raise DataError("D04", f"{path} has {len(strange)} classes that the model lacks: {some(strange)} -> they can "
+                        "never be predicted. Move these images, or adapt a model with them. It knows: "
+                        f"{some(classes.folders, 8)}.")  # fmt: skip
+    parts = {f.part for f in found}
+    kept = [f for f in found if f.part == "report"] if "report" in parts else found
+    by_domain: dict[str, list[Record]] = {}
+    for f in kept:
+        by_domain.setdefault(f.domain or "id", []).append(
+            Record(f.key, classes.index(f.folder), f.path, f.row, f.group)
+        )
+    return {name: Split(name, "report", tuple(records)) for name, records in by_domain.items()}
+
+
+def evaluate(path: Path, splits: dict[str, Split], machine: Machine) -> list[dict[str, Any]]:
+    """Accuracy, ECE and macro recall of a run's adapted model on these splits. Writes nothing."""
+    predictor = Predictor.load(path)
+    rows: list[dict[str, Any]] = []
+    for name, split in splits.items():
+        shared_ND = features(predictor.encoder, split, batch=machine.eval_batch, workers=machine.workers)
+        said: Predictions = head_logits(predictor.head, shared_ND, split)
+        rows += measure(predictor.card.method, predictor.card.alpha, "report", name, said)
+    return rows + ood_mean(rows)

@@ -1,0 +1,31 @@
+"""Asking many models about one split: those on the untouched encoder share its features, the others one reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from likewise.data.records import Split
+from likewise.predict import Candidate, Predictions, features, head_logits, predict
+from likewise.run.stage import Job
+
+Alpha = float | None
+
+
+def ask(job: Job, asked: Mapping[str, Mapping[Alpha, Candidate]], split: Split) -> dict[tuple[str, Alpha], Predictions]:
+    """Every candidate's predictions on one split, by (method, alpha), in the order given."""
+    everyone = {(method, alpha): candidate for method, path in asked.items() for alpha, candidate in path.items()}
+    still = {key for key, candidate in everyone.items() if not candidate.values or key[1] == 0}
+
+    def progress(done: int, total: int) -> None:
+        job.watch.bar(f"reading {split.name}", done, total)
+
+    said: dict[tuple[str, Alpha], Predictions] = {}
+    if still:
+        shared_ND = features(job.encoder, split, **job.reading)
+        said |= {key: head_logits(everyone[key].head, shared_ND, split) for key in still}
+    moved = {key: candidate for key, candidate in everyone.items() if key not in still}
+    if moved:
+        said |= dict(
+            zip(moved, predict(job.encoder, list(moved.values()), split, progress=progress, **job.reading), strict=True)
+        )
+    return {key: said[key] for key in everyone}
