@@ -153,11 +153,14 @@ class Death:
             self.left -= 1
 
 
-@pytest.fixture(scope="session")
-def death() -> Death:
-    hook = Death()
-    sys.addaudithook(hook)
-    return hook
+HOOK = Death()
+sys.addaudithook(HOOK)
+
+
+@pytest.fixture
+def death(monkeypatch: pytest.MonkeyPatch) -> Death:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # against power cuts, which are not tried here, and slow
+    return HOOK
 
 
 def killed_at(death: Death, step: int, work: Callable[[], None]) -> bool:

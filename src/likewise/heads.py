@@ -89,14 +89,17 @@ class LinearHead(nn.Module):
 
 
 class NeighboursHead(nn.Module):
-    """logits_BC = log of the vote's shares. Classes without a vote get the log of the smallest positive float."""
+    """logits_BC = log of the vote's shares; a class without a vote gets the log of the smallest positive float.
+
+    `bank_ND` has unit rows already.
+    """
 
     bank_ND: Tensor
     labels_N: Tensor
 
     def __init__(self, bank_ND: Tensor, labels_N: Tensor, classes: int, config: Neighbours) -> None:
         super().__init__()
-        self.register_buffer("bank_ND", unit(bank_ND))
+        self.register_buffer("bank_ND", bank_ND)
         self.register_buffer("labels_N", labels_N.long())
         self.classes, self.config = classes, config
 

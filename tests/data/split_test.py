@@ -66,12 +66,12 @@ def test_large_groups_still_reach_every_side_and_a_single_one_stays_in_train() -
 
 
 def test_groups_that_cross_classes_do_not_crowd_out_train() -> None:
-    drawn = [(c, g) for c in range(60) for g in range(20) if (c * 7 + g * 11 + c * g) % 5 < 2]
+    drawn = [(c, g) for c in range(60) for g in range(20) if (c * c * 7 + g * 11 + c * g * g) % 11 < 4]
     sides = divide([f"{c}" for c, _ in drawn], [[g] for _, g in drawn])
     shares = {side: sides.count(side) / len(sides) for side in ("train", "select", "report")}
     assert shares["train"] > 0.55
     assert min(shares.values()) > 0.05
-    assert all(len({s for (_, g), s in zip(drawn, sides, strict=True) if g == group}) == 1 for group in range(20))
+    assert all(len({s for (_, g), s in zip(drawn, sides, strict=True) if g == group}) <= 1 for group in range(20))
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
-from likewise.cli import data, jobs, show
+from likewise.cli import again, data, jobs, show
 from likewise.errors import LikewiseError
 
 EXAMPLES = """
@@ -22,11 +24,22 @@ likewise train flyp photos/ stages.0.fit.lr=1e-4
 likewise predict runs/photos-01 new.jpg        with the adapted model
 """
 
+
+def _exiting(function: Callable[..., int]) -> Callable[..., None]:
+    """A command whose return value is the exit status."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        raise typer.Exit(function(*args, **kwargs))
+
+    return command
+
+
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
-for room in (jobs, data, show):
+for room in (jobs, again, data, show):
     for function in room.COMMANDS:
-        app.command(function.__name__.rstrip("_"))(function)
+        app.command(function.__name__.rstrip("_"))(_exiting(function))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,18 +49,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit status of a command line. Errors for a person go to stderr in one piece, without a traceback."""
-    import click
-
     try:
-        code: Any = app(arguments, standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        app(arguments)
+        return 0
+    except SystemExit as end:  # usage errors are told and ended by typer itself
+        return int(end.code or 0)
     except LikewiseError as error:
         print(f"error {error.code}: {error}", file=sys.stderr)
         return error.exit_code
-    except (click.ClickException, typer.Abort) as error:
-        if isinstance(error, click.ClickException):
-            error.show()
-        return 2
     except KeyboardInterrupt:
         print(
             "error I02: stopped at once; a run folder keeps its last checkpoint and --resume goes on.", file=sys.stderr

@@ -58,11 +58,13 @@ def stratified(
                 got += units[u].counts
                 left -= units[u].counts
         # a class still without takes too large a unit rather than none, if that is mostly of classes without
-        for c in sorted(c for c, n in need.items() if n):
+        for c in sorted(c for c, n in need.items() if n and not got[c]):
             lacking = {k for k, n in need.items() if n and not got[k]}
+            if c not in lacking:  # by now another class's unit brought some
+                continue
             fits = [u for u in free if u not in sides and c in units[u].counts and _fits(units[u].counts, left)]
             fits = [u for u in fits if 2 * sum(units[u].counts[k] for k in lacking) >= units[u].counts.total()]
-            if c in lacking and fits:
+            if fits:
                 u = min(fits, key=lambda u: (units[u].counts.total(), units[u].rank))
                 sides[u] = side
                 got += units[u].counts

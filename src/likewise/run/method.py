@@ -14,7 +14,7 @@ from torch import Tensor
 from likewise import files
 from likewise.config import fingerprint
 from likewise.errors import UsageError
-from likewise.heads import BuiltHead, Linear, LinearHead, Neighbours, NeighboursHead, Text, text_head
+from likewise.heads import BuiltHead, Linear, LinearHead, Neighbours, NeighboursHead, Text, text_head, unit
 from likewise.merging import lerp
 from likewise.predict import Candidate, features
 from likewise.recipe import Lbfgs, Recipe
@@ -59,7 +59,7 @@ def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
             if isinstance(stage.head, Neighbours):
                 shared_ND = features(job.encoder, job.data.train, **job.reading)
                 labels_N = torch.from_numpy(job.data.train.labels_N)
-                built = NeighboursHead(shared_ND, labels_N, len(job.prompts), stage.head)
+                built = NeighboursHead(unit(shared_ND), labels_N, len(job.prompts), stage.head)
             if stage.fit is None:
                 continue
             runner = StageRun(name, index, stage, head, job, folder, identity)

@@ -1,0 +1,107 @@
+"""The commands that look again at a run: `eval`, `interpolate`, `predict`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from likewise.cli.data import Data, ImageCol, ImageRoot, Json, LabelCol
+from likewise.cli.jobs import Device, Workers, machine_for
+from likewise.errors import UsageError
+
+
+def eval_(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], data: Data, image_col: ImageCol = "", label_col: LabelCol = "",
+    image_root: ImageRoot = "", json_: Json = False, device: Device = "auto", workers: Workers = 0,
+) -> int:  # fmt: skip
+    """Judge a run's adapted model on any labelled data, under the model's own class table."""
+    from likewise.cli.terminal import listing, percent
+    from likewise.cli.terminal import out as screen
+    from likewise.data.audit import missing
+    from likewise.data.sources import SourceOptions
+    from likewise.datasets import DATASETS
+    from likewise.run.again import evaluate, labelled
+    from likewise.run.artifact import Predictor
+
+    machine = machine_for(device, workers)
+    classes = Predictor.load(run).classes
+    if data in DATASETS:
+        splits = DATASETS[data]().read_report("likewise eval")
+    elif not Path(data).exists():
+        raise missing(Path(data))
+    else:
+        splits = labelled(
+            Path(data), classes, SourceOptions(image_col=image_col, label_col=label_col, image_root=image_root)
+        )
+    rows = evaluate(run, splits, machine)
+    if json_:
+        print(json.dumps({"rows": rows, "out": str(run)}))
+        return 0
+    metrics = ("accuracy", "macro_recall", "ece")
+    table = [[d, *(percent(next(r for r in rows if r["domain"] == d and r["metric"] == m)) for m in metrics),
+              str(next(r["n"] for r in rows if r["domain"] == d))] for d in dict.fromkeys(r["domain"] for r in rows)]  # fmt: skip
+    screen.print(listing(("data", "accuracy", "macro recall", "ECE", "n"), table))
+    return 0
+
+
+def interpolate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    alpha: Annotated[str, typer.Option(help="0:1:0.1 (ends included) or 0,0.5,1.")] = "0:1:0.1",
+    json_: Json = False, device: Device = "auto", workers: Workers = 0,
+) -> int:  # fmt: skip
+    """The WiSE path of every tuned method of a run, finely: alpha 0 is the pretrained model, 1 the tuned one."""
+    from likewise.cli.terminal import Bars, alphas, listing, percent
+    from likewise.cli.terminal import out as screen
+    from likewise.run import again
+    from likewise.run.results import find
+
+    with Bars(quiet=json_) as watch:
+        found = again.interpolate(run, alphas(alpha), machine_for(device, workers), watch)
+    if json_:
+        print(json.dumps({**found, "out": str(run)}))
+        return 0
+    rows = found["rows"]
+    domains = list(dict.fromkeys(r["domain"] for r in rows if r["split"] == "report"))
+    lines = []
+    for method, a in dict.fromkeys((r["method"], r["alpha"]) for r in rows):
+        want: dict[str, Any] = {"method": method, "alpha": a, "metric": "accuracy"}
+        cells = [
+            percent(find(rows, split="select", **want)),
+            *(percent(find(rows, split="report", domain=d, **want)) for d in domains),
+        ]
+        lines.append([method, f"{a:g}", *cells])
+    screen.print(listing(("method", "alpha", "select", *domains), lines))
+    return 0
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")], images: Annotated[list[Path], typer.Argument(help="Images or folders of images.")],
+    topk: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3, json_: Json = False,
+) -> int:  # fmt: skip
+    """Name what is in pictures, with a run's adapted model."""
+    from likewise.cli.terminal import listing
+    from likewise.cli.terminal import out as screen
+    from likewise.run.artifact import Predictor
+
+    endings = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+    paths: list[Path] = []
+    for given in images:
+        if not given.exists():
+            raise UsageError("D01", f"{given} not found (looked in {Path.cwd()}).")
+        paths += sorted(p for p in given.rglob("*") if p.suffix.lower() in endings) if given.is_dir() else [given]
+    guesses = Predictor.load(run).predict(paths, topk)
+    if json_:
+        print(json.dumps([g._asdict() for g in guesses]))
+        return 0
+    rows = [
+        [g.path, ", ".join(f"{n} {100 * p:.1f} %" for n, p in zip(g.names, g.probabilities, strict=True))]
+        for g in guesses
+    ]
+    screen.print(listing(("image", "classes"), rows))
+    return 0
+
+
+COMMANDS = (eval_, interpolate, predict)

@@ -1,0 +1,79 @@
+"""What ships is what its cards say: sizes, counts, and no designer or drawing on two sides."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from likewise.data.hashing import distances, perceptual_hash
+from likewise.datasets import iconshift
+from likewise.encoders import BUILT_IN, load
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Rows:
+    rows: Rows = pq.read_table(iconshift.FOLDER / "images.parquet").to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def pretraining() -> Rows:
+    rows: Rows = pq.read_table(BUILT_IN["icon-clip"] / "pretraining.parquet").to_pylist()
+    return rows
+
+
+def test_no_designer_family_is_on_two_sides(pictures: Rows, pretraining: Rows) -> None:
+    sides: dict[str, set[str]] = {}
+    for row in pictures:
+        sides.setdefault(row["family"], set()).add(row["side"])
+    for row in pretraining:
+        sides.setdefault(row["family"], set()).add("pretraining")
+    assert {side for found in sides.values() for side in found} == {"train", "select", "report", "ood", "pretraining"}
+    assert [family for family, found in sides.items() if len(found) > 1] == []
+
+
+def test_no_drawing_is_near_another_side(pictures: Rows, pretraining: Rows) -> None:
+    codes = np.array([int(row["phash"], 16) for row in pictures], dtype=np.uint64)
+    sides = np.array([row["side"] for row in pictures])
+    for code, side in zip(codes, sides, strict=True):
+        assert distances(codes[sides != side], int(code)).min() > 2
+    for row in pretraining:
+        assert distances(codes, int(row["phash"], 16)).min() > 4
+
+
+def test_the_table_of_hashes_is_of_these_pictures(pictures: Rows) -> None:
+    for row in pictures[::40]:
+        assert perceptual_hash(Image.open(io.BytesIO(row["image"]))) == int(row["phash"], 16)
+
+
+def test_counts_and_sizes(pictures: Rows) -> None:
+    counts = Counter(row["domain"] if row["side"] == "ood" else row["side"] for row in pictures)
+    assert counts["train"] >= 1200
+    assert min(counts["select"], counts["report"]) >= 300
+    assert min(counts[style] for style in iconshift.STYLES) >= 150
+    assert size(iconshift.FOLDER) <= 15e6
+    assert size(BUILT_IN["icon-clip"]) <= 40e6
+    data = iconshift.dataset()
+    assert len(data.train) == counts["train"]
+    assert data.domains == ("id", *iconshift.STYLES)
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_the_model_has_blocks_with_norms_and_no_running_statistics() -> None:
+    encoder = load("icon-clip")
+    assert encoder.blocks("image") == 6
+    assert encoder.blocks("text") == 4
+    assert "image.3.norm1.weight" in encoder.sites
+    assert list(encoder.module.visual.buffers()) == []  # type: ignore[union-attr, operator]

@@ -1,0 +1,216 @@
+"""The command line as a person meets it: exit codes, messages, files, JSON; in one process, on tiny encoders."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from likewise.cli import run
+from likewise.cli.terminal import alphas, seconds
+from likewise.errors import UsageError
+
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two kinds of picture that a probe can tell apart: bright on the left or on the right, with noise."""
+    rng = np.random.default_rng(0)
+    for label, side in (("left", 0), ("right", 1)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 60, (16, 16, 3), dtype=np.uint8)
+            pixels[:, 8 * side : 8 * side + 8] += 150
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def model(folder_of: Callable[[str], Path]) -> str:
+    return f"local-dir:{folder_of('plain')}"
+
+
+def test_adapt_leaves_a_run_that_the_other_commands_read(
+    photos: Path, model: str, tmp_path: Path, capsys: Said
+) -> None:
+    out = tmp_path / "run"
+    assert run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {"rows", "chosen", "seconds", "out"} == set(said)
+    keys = {"method", "alpha", "split", "domain", "metric", "value", "low", "high", "n"}
+    assert all(set(row) == keys for row in said["rows"])
+    assert {row["method"] for row in said["rows"]} == {"zero-shot", "knn", "linear"}
+    assert (out / "STATUS").read_text() == "done\n"
+    assert (out / "report.html").read_text().startswith("<!")
+    best = max(row["value"] for row in said["rows"] if row["metric"] == "accuracy" and row["split"] == "report")
+    assert best == 1.0  # the two classes differ in half of their pixels
+
+    # the report split was read after the choice, once, and the log says so
+    log = json.loads((out / "data" / "access.json").read_text())
+    assert len(log) == 1
+
+    picture = str(photos / "left" / "0.png")
+    assert run(["predict", str(out), picture, "--json"]) == 0
+    guess = json.loads(capsys.readouterr().out)[0]
+    assert abs(sum(guess["probabilities"]) - 1) < 1e-5
+
+    assert run(["eval", str(out), str(photos), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert next(r["n"] for r in rows) == 40
+
+    assert run(["interpolate", str(out), "--alpha", "0,1", "--json"]) == 0
+    path = json.loads(capsys.readouterr().out)["rows"]
+    for alpha, twin in ((0.0, ("zero-shot", None)), (1.0, ("linear", 1.0))):
+        mine = next(r for r in path if r["alpha"] == alpha and r["split"] == "report" and r["metric"] == "accuracy")
+        theirs = next(r for r in said["rows"] if (r["method"], r["alpha"]) == twin and r["split"] == "report"
+                      and r["metric"] == "accuracy" and r["domain"] == mine["domain"])  # fmt: skip
+        assert mine["value"] == theirs["value"]
+    assert len(json.loads((out / "data" / "access.json").read_text())) == 2
+
+    assert run(["report", str(out), "-o", str(tmp_path / "again.html")]) == 0
+
+    # a second run into the same folder would lose something, and is refused
+    assert run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn"]) == 2
+    assert "R01" in capsys.readouterr().err
+    assert (out / "STATUS").read_text() == "done\n"
+    # the same question again, resumed, trains nothing and gives the same rows
+    assert (
+        run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--json", "--resume"]) == 0
+    )
+    assert json.loads(capsys.readouterr().out)["rows"] == said["rows"]
+    # another question may not be mixed in
+    assert (
+        run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--seed", "1", "--resume"])
+        == 2
+    )
+    assert "differ" in capsys.readouterr().err
+
+
+def test_train_edits_the_recipe(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    words = ["train", "flyp", str(photos), "stages.0.fit.epochs=1", "stages.0.fit.lr=1e-3", "-e", model]
+    assert run([*words, "-o", str(tmp_path / "run"), "--json"]) == 0
+    assert '"epochs: 1"' not in capsys.readouterr().out
+    assert "epochs: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
+    assert run([*words[:3], "stages.0.fit.epoch=1", "-e", model]) == 2
+    assert "Did you mean epochs" in capsys.readouterr().err
+
+
+def test_time_limit_leaves_out_and_says_so(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    words = [
+        "adapt",
+        str(photos),
+        "-o",
+        str(tmp_path / "run"),
+        "-e",
+        model,
+        "--methods",
+        "flyp",
+        "--time-limit",
+        "0.001s",
+    ]
+    # 34 training pictures make 10 steps: enough to measure five, and none of them in a millisecond
+    assert run([*words, "--json"]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "flyp" in results["skipped"]
+    assert "flyp" not in results["methods"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (["adapt", "nowhere"], "D01", 1),
+        (["adapt", "PHOTOS", "--methods", "flip"], "C01", 2),
+        (["adapt", "PHOTOS", "--effort", "fast"], "C01", 2),
+        (["adapt", "PHOTOS", "--ood", "winter"], "U01", 2),
+        (["adapt", "PHOTOS", "--encoder", "open_clip:ViT-B-17/openai"], "M01", 2),
+        (["adapt", "PHOTOS", "--encoder", "open_clip:ViT-B-16/opena"], "M01", 2),
+        (["adapt", "PHOTOS", "--encoder", "open_clip:ViT-B-32/ft.pt"], "M02", 2),
+        (["adapt", "PHOTOS", "--time-limit", "soon"], "C01", 2),
+        (["adapt", "PHOTOS", "--shots", "100"], "D08", 1),
+        (["interpolate", "PHOTOS", "--alpha", "0:2:0.5"], "C01", 2),
+        (["predict", "PHOTOS", "x.png"], "D01", 2),
+        (["report", "PHOTOS"], "", 1),
+        (["plan", "lnn"], "C01", 2),
+        (["ls", "recipies"], "C01", 2),
+        (["cat", "ikonshift"], "C01", 2),
+        (["adapt"], "", 2),
+        (["adept", "PHOTOS"], "", 2),
+    ],
+)
+def test_bad_input(
+    words: list[str],
+    code: str,
+    exit_code: int,
+    photos: Path,
+    tmp_path: Path,
+    capsys: Said,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(os.listdir(tmp_path))
+    assert run([str(photos) if w == "PHOTOS" else w for w in words]) == exit_code
+    said = capsys.readouterr().err
+    assert code in said
+    assert "Traceback" not in said
+    assert sorted(os.listdir(tmp_path)) == before  # nothing half-written is left
+
+
+def test_check_says_what_is_wrong(photos: Path, capsys: Said) -> None:
+    assert run(["check", str(photos)]) == 0
+    (photos / "left" / "torn.png").write_bytes((photos / "left" / "0.png").read_bytes()[:60])
+    (photos / "left" / "none.png").write_bytes(b"")
+    capsys.readouterr()
+    assert run(["check", str(photos), "--json"]) == 1
+    codes = [finding["code"] for finding in json.loads(capsys.readouterr().out)["errors"]]
+    assert codes == ["D07"]  # 2 of 42 is over the 1 % that is skipped
+    assert run(["check", str(photos), "--max-bad", "10%"]) == 0
+
+
+def test_split_is_read_back_as_it_was(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    for name in ("m.csv", "m.parquet"):
+        assert run(["split", str(photos), "-o", str(tmp_path / name)]) == 0
+        assert (
+            run(["adapt", str(tmp_path / name), "-e", model, "-o", str(tmp_path / f"of-{name}"), "--methods", "knn"])
+            == 0
+        )
+    runs = [json.loads((tmp_path / f"of-{n}" / "results.json").read_text())["rows"] for n in ("m.csv", "m.parquet")]
+    assert runs[0] == runs[1]
+    capsys.readouterr()
+
+
+def test_dry_run_writes_nothing(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    assert run(["adapt", str(photos), "-e", model, "-o", str(tmp_path / "run"), "--dry-run"]) == 0
+    assert not (tmp_path / "run").exists()
+    assert "steps" in capsys.readouterr().out
+
+
+def test_plan_as_json(capsys: Said, model: str) -> None:
+    assert run(["plan", "ln", "-e", model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"recipe", "encoder", "trainable", "held", "names"}
+    # 2 blocks of two norms, one before and one after, in the image tower; the same but the first in the text tower
+    assert found["trainable"] == 2 * 32 * (2 * 2 + 2) + 2 * 16 * (2 * 2 + 1)
+    assert all("norm" in name for name in found["names"])
+
+
+def test_lists_and_schema(capsys: Said) -> None:
+    for words in (["ls"], ["ls", "datasets", "--json"], ["ls", "models", "--like", "icon"], ["schema"], ["cat", "ln"]):
+        assert run(words) == 0
+        assert capsys.readouterr().out
+
+
+def test_seconds_and_alphas() -> None:
+    assert [seconds(t) for t in ("90", "90s", "30m", "1h30m", "1.5h")] == [90, 90, 1800, 5400, 5400]
+    assert alphas("0:1:0.25") == (0, 0.25, 0.5, 0.75, 1)
+    assert alphas("0:1:0.1")[-1] == 1.0
+    assert len(alphas("0:1:0.1")) == 11
+    for wrong in ("", "a", "0:1", "1.5", "0:1:0"):
+        with pytest.raises(UsageError):
+            alphas(wrong)
