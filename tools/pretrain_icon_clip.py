@@ -41,8 +41,8 @@ from likewise.encoders import icon_tower
 ASSETS = Path(__file__).parent.parent / "src/likewise/assets"
 NEAR = 4  # bits of 64: a drawing this near to an IconShift picture is left out
 NAMING_STEPS, NAMING_RATE, NAMING_BATCH = 2800, 1.5e-3, 256
-TEXT_STEPS, TEXT_RATE, TEXT_BATCH = 1500, 1e-3, 512
-JOINT_STEPS, JOINT_RATE, JOINT_BATCH = 500, 2e-4, 256
+TEXT_STEPS, TEXT_RATE, TEXT_BATCH = 550, 1e-3, 512
+JOINT_STEPS, JOINT_RATE, JOINT_BATCH = 250, 2e-4, 256
 SAVE_EVERY = 100
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODEL = {

@@ -118,12 +118,13 @@ class Training:
         for name, parameter in self.trained.items():
             parameter.copy_(tensors[f"weight/{name}"])
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
-            self.optimizer.state[parameter] = {key: tensors[f"{key}/{name}"].clone() for key in keys}
-        self.start = {name: tensors[f"start/{name}"].clone() for name in self.start}
+            state = {key: tensors[f"{key}/{name}"].clone() for key in keys}
+            self.optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in state.items()}
+        self.start = {name: tensors[f"start/{name}"].clone().to(self.work.encoder.device) for name in self.start}
         self.step = step
 
     def rate(self, step: int) -> float:
-        """Linear warm-up to `lr`, then a cosine to zero at the last step."""
+        """Linear warm-up to `lr`, then a cosine that would reach zero one step after the last."""
         warm = round(self.fit.warmup * self.total)
         if step < warm:
             return self.fit.lr * (step + 1) / warm
@@ -223,7 +224,7 @@ def lbfgs_path(features_ND: Tensor, labels_N: Tensor, start: LinearHead, fit: Lb
     x_ND = unit(features_ND).double()
     n, d = x_ND.shape
     classes = len(start.bias)
-    flat = torch.cat([start.weight.detach().double(), start.bias.detach().double()[:, None]], 1).numpy().ravel()
+    flat = torch.cat([start.weight.detach(), start.bias.detach()[:, None]], 1).cpu().double().numpy().ravel()
     for c in fit.path:
 
         def objective(flat: np.ndarray, c: float = c) -> tuple[float, np.ndarray]:

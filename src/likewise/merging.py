@@ -30,4 +30,4 @@ def lerp(zero: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) 
 
     Always from the two ends, never in a chain. alpha is a fraction; floats only.
     """
-    return {name: torch.lerp(zero[name], end, alpha) for name, end in tuned.items()}
+    return {name: torch.lerp(zero[name], end.to(zero[name].device), alpha) for name, end in tuned.items()}

@@ -20,7 +20,7 @@ from likewise import files
 from likewise.config import fingerprint
 from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.records import Split
-from likewise.encoder import Encoder
+from likewise.encoder import Encoder, weights_hash
 from likewise.heads import BuiltHead
 
 FORMAT = 1
@@ -77,7 +77,9 @@ def features(
 
     The key is the content: weights, spec, file list with sizes and times, batch (it can move the last bit), format.
     """
-    key = fingerprint([FORMAT, encoder.spec.digest, split.digest, batch, str(encoder.device), torch.__version__])
+    weights = weights_hash(encoder.module.state_dict())  # as they are now: a stage before may have trained them
+    about = [FORMAT, encoder.spec.digest, weights, split.digest, batch, str(encoder.device), torch.__version__]
+    key = fingerprint(about)
     entry = (cache or cache_folder()) / "features" / key
     if files.whole(entry):
         stored = files.read_tensors(entry / "features.safetensors")["shared_ND"]
@@ -100,7 +102,8 @@ def features(
 @torch.no_grad()
 def head_logits(head: BuiltHead, shared_ND: Tensor, split: Split, batch: int = 4096) -> Predictions:
     """Predictions of a head on features already computed."""
-    logits_NC = torch.cat([head(part) for part in shared_ND.split(batch)]).float().numpy()
+    device = next(iter(head.state_dict().values())).device
+    logits_NC = torch.cat([head(part.to(device)) for part in shared_ND.split(batch)]).float().cpu().numpy()
     return Predictions(logits_NC, split.labels_N, np.arange(len(split)))
 
 
@@ -117,7 +120,7 @@ def predict(
         for part in _evaluate(split, encoder, batch, workers):
             pixels_BCHW = part.pixels_BCHW.to(encoder.device)
             for rows, candidate in zip(logits, candidates, strict=True):
-                encoder.put(candidate.values)
+                encoder.put({**before, **candidate.values})  # what the candidate before it changed goes back
                 rows.append(candidate.head(encoder.image(pixels_BCHW).shared_BD).float().cpu())
             progress(done := done + len(part.index_B), len(split))
     finally:

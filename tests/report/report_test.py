@@ -464,6 +464,7 @@ def test_spread_keeps_apart_and_inside() -> None:
     assert all(b - a >= 10 - 1e-9 for a, b in zip(sorted(at), sorted(at)[1:], strict=False))
     assert min(at) >= 0
     assert max(at) <= 100
+    assert spread([1, 2, 3], 10, 0, 100) == [1, 11, 21]
 
 
 def test_mean_change_pools_the_domains(run: Path) -> None:

@@ -26,6 +26,7 @@ import torch
 from open_clip.model import CLIP
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import TextTransformer, VisionTransformer, text_global_pool
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from likewise.encoder import Embedded, Encoder, EncoderSpec, Site, weights_hash
@@ -132,13 +133,13 @@ def load(name: str, weights: bool = True) -> OpenClip:
         arguments, base = {"model_name": name}, name
     else:
         base, _, tag = name.partition("/")
-        arguments = {"model_name": base, "pretrained": tag or None, "force_quick_gelu": _check_tag(base, tag, weights)}
+        quick = _check_tag(base, tag, weights)
+        arguments = {"model_name": base, "pretrained": tag if weights else None, "force_quick_gelu": quick}
     with warnings.catch_warnings(), _quiet():
         warnings.filterwarnings("error", message="QuickGELU mismatch")
         try:
-            torch_state = torch.random.get_rng_state()  # open_clip draws its random start from the global generator
-            module = open_clip.create_model(**arguments, load_weights=weights, weights_only=True)
-            torch.random.set_rng_state(torch_state)
+            with torch.random.fork_rng(devices=[]):  # open_clip draws its random start from the global generator
+                module = open_clip.create_model(**arguments, load_weights=weights, weights_only=True)
             tokenizer = open_clip.get_tokenizer(base)
         except UserWarning as warning:
             raise ConfigError(f"{asked}: {warning} Numbers would be wrong without a crash.", "M02") from None
@@ -146,7 +147,11 @@ def load(name: str, weights: bool = True) -> OpenClip:
             raise MachineError(
                 "M01", f"{asked} needs a package that is not installed: {error}. Try: pip install transformers."
             ) from None
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError, SafetensorError) as error:
+            if name.startswith("local-dir:"):
+                raise ConfigError(
+                    f"{asked}: the weights cannot be read, or do not fit open_clip_config.json: {error}", "M02"
+                ) from None
             offline = " Offline? The first use of a named model downloads it; a folder works too: local-dir:PATH."
             raise MachineError("M01", f"open_clip could not load {asked}: {error}.{offline}") from None
     return OpenClip(_spec(asked, base, arguments, module, weights), module, tokenizer)
@@ -157,7 +162,7 @@ class _quiet:
 
     def __enter__(self) -> None:
         self.level = logging.getLogger().level
-        logging.getLogger().setLevel(logging.ERROR)
+        logging.getLogger().setLevel(logging.CRITICAL)
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger().setLevel(self.level)
@@ -195,8 +200,8 @@ def _check_tag(base: str, tag: str, weights: bool) -> bool:
         if Path(tag).suffix in {".pt", ".pth", ".bin", ".safetensors", ".ckpt"}:
             raise ConfigError(
                 f"{tag} has no architecture record; loading it as {base} may use the wrong activation (OpenAI's "
-                "weights need QuickGELU), and the results would be wrong, not crash. Put it as open_clip_model.safetensors "
-                "beside an open_clip_config.json and load local-dir:FOLDER.", "M02"
+                "weights need QuickGELU), and the results would be wrong, not crash. Put it as "
+                "open_clip_model.safetensors beside an open_clip_config.json and load local-dir:FOLDER.", "M02"
             )  # fmt: skip
         raise UsageError("M01", f"No weights «{tag}» for {base}.{near(tag, tags)} Available: {some(tags, 12)}.")
     needs = bool(open_clip.get_pretrained_cfg(base, tag).get("quick_gelu", False))
