@@ -52,6 +52,12 @@ MODEL = {
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 192, "heads": 3, "layers": 4},
 }  # fmt: skip
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+HISTORY = (
+    "The released weights come from a run whose lengths were shortened while it ran (naming planned for 3600 steps and cut at",
+    "1800, text planned for 1500 and cut at 100), so their learning rates fell faster from there on than the constants above",
+    "alone would give; a rerun gives a model much like this one, not the same numbers.",
+)
+"""What must be said of the released weights and a rerun would not say."""
 TEMPLATES = ("{}", "{} icon", "an icon of a {}", "a drawing of a {}", "a picture of a {}", "a {}", "a symbol of a {}",
              "a simple drawing of a {}", "a photo of a {}", "an {} sign", "the {}")  # fmt: skip
 
@@ -407,6 +413,7 @@ def release(package: Path, work: Path, clip: nn.Module, rows: list[dict]) -> Non
         f"2. The text tower is fitted on cached image features: {TEXT_STEPS} steps of {TEXT_BATCH}, contrastive, same-concept",
         "   pairs positive.",
         f"3. Both together: {JOINT_STEPS} steps of {JOINT_BATCH}, AdamW {JOINT_RATE}.", "",
+        *HISTORY, "",
         "## What it scores", "",
         "Zero-shot top-1 on IconShift (percent), prompts from the pretraining templates, one run:", "",
         "| part | top-1 |", "|---|---:|", *[f"| {k} | {v} |" for k, v in scores.items()],

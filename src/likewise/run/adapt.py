@@ -214,7 +214,7 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     _keep(job, asked[chosen.method][chosen.alpha], tuned[chosen.method], chosen, out)
     results = {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
-        "methods": {name: _about(t, experiment) for name, t in tuned.items()}, "seconds": time.monotonic() - began,
+        "methods": {name: {**_about(t, experiment), "alpha": own[name]} for name, t in tuned.items()}, "seconds": time.monotonic() - began,
     }  # fmt: skip
     files.write_json(out / "data" / "access.json", job.data.access_log)
     files.write_json(out / "results.json", results)
