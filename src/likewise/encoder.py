@@ -81,7 +81,8 @@ class Encoder(ABC):
                 f"{spec.name}: our names do not cover its parameters one to one; left over: {missing[:5]}."
             )
         self.spec = spec
-        self.module = module.eval()
+        # Frozen at rest: whether a weight requires a gradient can decide which kernel multiplies, hence the last bit.
+        self.module = module.eval().requires_grad_(False)
         self.sites = dict(sites)
         self.children = dict(children)
 
@@ -177,19 +178,23 @@ class Grafts:
         """Where the weight at `site` is read, `transform` of it is read. Works for packed q, k, v as for any tensor."""
         self._claim(name)
         training = {m: m.training for m in site.owner.modules()}
+        order = list(site.owner._parameters)
         parametrize.register_parametrization(site.owner, site.attr, transform)
         for module, mode in training.items():
             module.train(mode)
-        self._add(name, transform, lambda: self._unweight(site))
+        self._add(name, transform, lambda: self._unweight(site, order))
 
     @staticmethod
-    def _unweight(site: Site) -> None:
+    def _unweight(site: Site, order: Sequence[str]) -> None:
         # Removal would put back f(original) or `original` by rewriting the class; the stack may hold several grafts.
         stack: Any = site.owner.parametrizations[site.attr]  # type: ignore[index, union-attr]
         if len(stack) > 1:
             del stack[-1]
         else:
             parametrize.remove_parametrizations(site.owner, site.attr, leave_parametrized=False)
+            own = site.owner._parameters
+            for key in [key for key in order if key in own]:  # it came back as the last one
+                own[key] = own.pop(key)
 
     def module(self, name: str, site: Site, wrap: Callable[[nn.Module], nn.Module]) -> None:
         """In the place of the child at `site` stands `wrap(child)`, which calls it."""

@@ -25,23 +25,33 @@ class LikewiseError(Exception):
 
 
 class DataError(LikewiseError):
+    """The data failed a check."""
+
     exit_code = 1
 
 
 class UsageError(LikewiseError):
+    """A name, a path or a value that cannot be."""
+
     exit_code = 2
 
 
 class ConfigError(UsageError):
+    """A configuration tree that cannot be."""
+
     def __init__(self, message: str, code: str = "C01") -> None:
         super().__init__(code, message)
 
 
 class MachineError(LikewiseError):
+    """Something that this machine lacks."""
+
     exit_code = 3
 
 
 class Interrupted(LikewiseError):
+    """Stopped in an orderly way; `--resume` goes on."""
+
     exit_code = 4
 
 

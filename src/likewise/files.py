@@ -50,10 +50,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of JSON; NaN and infinities are written as JavaScript names them."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")
 
 
@@ -64,6 +66,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
 
 
 def read_json(path: Path) -> Any:
+    """Raises `DataError` F01 (missing) or F02 (damaged)."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -73,6 +76,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises `DataError` F01 (missing) or F02 (damaged)."""
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
         return tensors

@@ -33,6 +33,8 @@ BAD_STEPS = 3
 
 
 class DivergenceError(LikewiseError):
+    """The loss stayed not finite; the weights are those of the last good step."""
+
     exit_code = 1
 
     def __init__(self, step: int, rate: float) -> None:
@@ -91,7 +93,7 @@ class Training:
         decays = [p for p in self.trained.values() if p.ndim > 1 or self.fit.decay_all]
         rests = [p for p in self.trained.values() if not (p.ndim > 1 or self.fit.decay_all)]
         groups = [{"params": decays, "weight_decay": self.fit.decay}, {"params": rests, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.fit.lr)
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.fit.lr, fused=True)
         self.start = {name: p.detach().clone() for name, p in self.trained.items()} if self._pulls else {}
         constant = work.head is None and self.plan.text_constant
         self.constant_head = text_head(work.encoder, work.prompts) if constant else None
@@ -119,7 +121,9 @@ class Training:
             parameter.copy_(tensors[f"weight/{name}"])
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
             state = {key: tensors[f"{key}/{name}"].clone() for key in keys}
-            self.optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in state.items()}
+            self.optimizer.state[parameter] = {
+                k: t if k == "step" else t.to(parameter.device) for k, t in state.items()
+            }
         self.start = {name: tensors[f"start/{name}"].clone().to(self.work.encoder.device) for name in self.start}
         self.step = step
 

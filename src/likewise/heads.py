@@ -122,6 +122,7 @@ def text_head(encoder: Encoder, prompts: Sequence[Sequence[str]]) -> LinearHead:
 
 
 def head_tensors(head: BuiltHead) -> dict[str, Tensor]:
+    """A copy of the head's numbers, as `head_from` reads them."""
     return {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
 
 

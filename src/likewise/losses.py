@@ -46,6 +46,7 @@ Loss = Annotated[CrossEntropy | Contrastive, Field(discriminator="kind")]
 
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean softmax cross-entropy of labels_B, in fp32, with label smoothing (Szegedy et al. 2016, section 7)."""
     return F.cross_entropy(logits_BC.float(), labels_B, label_smoothing=smoothing)
 
 

@@ -44,6 +44,7 @@ def accuracy(logits_NC: np.ndarray, labels_N: np.ndarray) -> Estimate:
 
 
 def probabilities(logits_NC: np.ndarray) -> np.ndarray:
+    """Softmax rows, in float64."""
     return np.asarray(np.exp(log_softmax(logits_NC.astype(np.float64), axis=1)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,7 +101,7 @@ def ls(
     elif kind == "datasets":
         from likewise.datasets import DATASETS
 
-        rows = [{"name": n, "about": ((f.__module__ and __import__(f.__module__, fromlist=["x"]).__doc__) or "").split("\n")[0]}
+        rows = [{"name": n, "about": ((f.__module__ and importlib.import_module(f.__module__).__doc__) or "").split("\n")[0]}
                 for n, f in DATASETS.items()]  # fmt: skip
     elif kind in ("models", "encoders"):
         import open_clip

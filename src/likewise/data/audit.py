@@ -16,6 +16,8 @@ UNEVEN = 10  # ratio of the largest class to the smallest from which it is worth
 
 
 class Finding(NamedTuple):
+    """One thing found: a code, as errors have, and a sentence."""
+
     code: str
     message: str
 

@@ -19,6 +19,8 @@ from likewise.errors import DataError
 
 
 class Batch(NamedTuple):
+    """Pictures, class ids and places in the split of one batch."""
+
     pixels_BCHW: Tensor  # float32
     labels_B: Tensor  # int64
     index_B: Tensor  # int64, places in the split

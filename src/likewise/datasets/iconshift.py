@@ -38,4 +38,5 @@ def dataset() -> Dataset:
 
 
 def card() -> str:
+    """The data card, as Markdown."""
     return (FOLDER / "card.md").read_text()

@@ -16,6 +16,7 @@ DUMBBELL = 420
 
 
 def percent_ticks(low: float, high: float, n: int = 5) -> list[tuple[float, str]]:
+    """About n round fractions between two, each with its text in percent."""
     return [(t, f"{100 * t:g}") for t in ticks(low, high, n)]
 
 
@@ -45,6 +46,7 @@ def dumbbell(run: Run, domain: str, limits: Point) -> str:
 
 
 def dumbbell_axis(limits: Point) -> str:
+    """The scale above the verdict's drawings."""
     canvas = Canvas(DUMBBELL, 14, (0, 10, 0, 10), limits)
     for tick, text in percent_ticks(*limits):
         canvas.text(canvas.x(tick), 11, text, "tick middle")

@@ -39,6 +39,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
+    """The comparison: column heads and lines."""
+
     columns: Sequence[str]
     lines: Sequence[Line]
 

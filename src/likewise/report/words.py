@@ -15,6 +15,7 @@ NARROW = "\u202f"
 
 
 def signed(text: str) -> str:
+    """A number with its sign, minus sign included."""
     return text.replace("-", MINUS)
 
 
@@ -39,6 +40,7 @@ def span(estimate: Estimate) -> str:
 
 
 def alpha(value: float | None) -> str:
+    """Alpha as a person writes it."""
     return "" if value is None else f"α{NARROW}={NARROW}{value:g}"
 
 
@@ -72,4 +74,5 @@ def listed(items: list[str], n: int = 6) -> str:
 
 
 def plural(n: int, one: str, many: str = "") -> str:
+    """A count with its noun."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"

@@ -108,6 +108,7 @@ def _same(old: Experiment, new: Experiment, out: Path) -> None:
 
 
 def environment() -> dict[str, Any]:
+    """Versions and machine, for the run folder and `likewise doctor`."""
     packages = ("likewise", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy")
     return {
         "python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine(),
@@ -116,6 +117,7 @@ def environment() -> dict[str, Any]:
 
 
 def make_experiment(encoder: Encoder, data: Dataset, recipes: Mapping[str, Recipe], **rest: Any) -> Experiment:
+    """The question of a run: encoder and data by digest, recipes whole."""
     digests = {s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()}
     digest = fingerprint([data.classes.digest, list(data.templates), digests])
     return Experiment(encoder=encoder.spec.name, encoder_digest=encoder.spec.digest, data=data.name, data_digest=digest,
@@ -214,7 +216,8 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     _keep(job, asked[chosen.method][chosen.alpha], tuned[chosen.method], chosen, out)
     results = {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
-        "methods": {name: {**_about(t, experiment), "alpha": own[name]} for name, t in tuned.items()}, "seconds": time.monotonic() - began,
+        "methods": {name: {**_about(t, experiment), "alpha": own[name]} for name, t in tuned.items()},
+        "seconds": time.monotonic() - began,
     }  # fmt: skip
     files.write_json(out / "data" / "access.json", job.data.access_log)
     files.write_json(out / "results.json", results)

@@ -27,6 +27,7 @@ class Choice(NamedTuple):
 
 
 def name_of(method: str, alpha: float | None) -> str:
+    """A method and, where it has one, its alpha."""
     return method if alpha is None else f"{method} at alpha {alpha:g}"
 
 

@@ -12,6 +12,7 @@ METRICS = {"accuracy": accuracy, "ece": ece, "macro_recall": macro_recall}
 
 
 def row(method: str, alpha: float | None, split: str, domain: str, metric: str, e: Estimate) -> dict[str, Any]:
+    """One number as results.json holds it."""
     return {"method": method, "alpha": alpha, "split": split, "domain": domain, "metric": metric, **e._asdict()}
 
 
