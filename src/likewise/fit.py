@@ -120,10 +120,8 @@ class Training:
         for name, parameter in self.trained.items():
             parameter.copy_(tensors[f"weight/{name}"])
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
-            state = {key: tensors[f"{key}/{name}"].clone() for key in keys}
-            self.optimizer.state[parameter] = {
-                k: t if k == "step" else t.to(parameter.device) for k, t in state.items()
-            }
+            state = {key: tensors[f"{key}/{name}"].clone().to(parameter.device) for key in keys}
+            self.optimizer.state[parameter] = state  # fused AdamW keeps the step count beside the weights
         self.start = {name: tensors[f"start/{name}"].clone().to(self.work.encoder.device) for name in self.start}
         self.step = step
 
