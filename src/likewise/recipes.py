@@ -21,7 +21,7 @@ _towers = ("image", "text", "scale")
 zero_shot = one("zero-shot", RADFORD, head=Text())
 knn = one("kNN", "Caron et al. 2021, arXiv:2104.14294", head=Neighbours())
 linear = one("linear probe", RADFORD, trains=("head",), head=Linear(start="text"), fit=Lbfgs())
-ln = one("LayerNorm tuning", KIM, trains=_all_norms, head=Text(), fit=AdamW(lr=2e-3, decay=0.0))
+ln = one("LayerNorm tuning", KIM, trains=_all_norms, head=Text(), fit=AdamW(lr=3e-3, decay=0.0))
 full = one(
     "full fine-tuning",
     "Wortsman et al. 2022, arXiv:2109.01903",
