@@ -22,7 +22,8 @@ from likewise.merging import Wise
 class AdamW(Config):
     """AdamW, linear warm-up, then cosine to zero. Matrices decay; tensors of one dimension do not, unless `decay_all`.
 
-    `lr` has no default: it decides the answer. `warmup` is a fraction of all steps, `clip` the largest gradient norm
+    `lr` has no default: it decides the answer. It is for CLIPs of ViT-B size and up; the encoder's `rate_scale`
+    multiplies it. `warmup` is a fraction of all steps, `clip` the largest gradient norm
     (0: none). `sampling` "images": each picture once an epoch, the last batch short; "pairs": rows are (picture,
     template) pairs, as FLYP's code draws them.
     """

@@ -43,7 +43,7 @@ class Beside(nn.Module):
 
     def forward(self, x_BLW: Tensor) -> Tensor:
         x_BLW = self.inside(x_BLW)
-        return x_BLW + self.up(torch.relu(self.down(x_BLW)))
+        return x_BLW + self.up(torch.tanh(self.down(x_BLW)))
 
 
 class Shift(nn.Module):

@@ -79,7 +79,8 @@ def _go(recipes: Mapping[str, Recipe], encoder: str, data: str, ood: list[str], 
         model = load(encoder)
         model.module.to(machine.device)
         watch.say(f"encoder {model.spec.name}: {sum(p.numel() for p in model.module.parameters()):,} numbers, "
-                  f"{model.spec.image_size} px, on {machine.device}")  # fmt: skip
+                  f"{model.spec.image_size} px, on {machine.device}"
+                  + (f", learning rates times {model.rate_scale:g}" if model.rate_scale != 1 else ""))  # fmt: skip
         name = Path(data).stem or "run"
         folder = Path(out) if out else last_folder(name) if rest["resume"] else next_folder(name)
         if dry:

@@ -40,7 +40,9 @@ def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
     Writes `plan.json`, `journal.jsonl`, `checkpoints/` while it trains and `tuned/` in the end. Raises `Interrupted`
     (4) after a checkpoint when a stop was asked for, `TooSlow` at the deadline.
     """
-    identity = fingerprint([recipe.tree(), job.encoder.spec.digest, job.data.train.digest, job.seed])
+    identity = fingerprint(
+        [recipe.tree(), job.encoder.spec.digest, job.encoder.rate_scale, job.data.train.digest, job.seed]
+    )
     if files.whole(folder / "tuned"):
         return _read(recipe, folder / "tuned", len(job.prompts), identity)
     folder.mkdir(parents=True, exist_ok=True)
