@@ -4,8 +4,8 @@
 
 A whole `adapt` over several methods, on tiny encoders and pictures, is killed with SIGKILL at moments drawn by a seed,
 and resumed until it ends; then another round begins, until there were enough kills. `--terms` more runs are asked by
-SIGTERM to stop: they must end in an orderly way (exit 4, STATUS `interrupted`) and resume as well. Prints one line of JSON;
-exit 1 where anything differs: weights, journals, results or the adapted model.
+SIGTERM to stop: they must end in an orderly way (exit 4, STATUS `interrupted`) and resume as well. Prints one line of
+JSON; exit 1 where anything differs: weights, journals, results or the adapted model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import tiny
-
 from likewise import files
 from likewise.encoders import load
 from likewise.errors import Interrupted
@@ -38,8 +37,8 @@ from likewise.run.watch import Watch
 METHODS = {"ln": "stages.0.fit.epochs=4", "lp-ft": "stages.1.fit.epochs=4", "flyp": "stages.0.fit.epochs=6"}
 
 
-class Paced(Watch):
-    """Marks the first step, and makes steps long enough to be met by a signal."""
+class Marks(Watch):
+    """Leaves a file at the first step: the sign that training has begun."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -65,8 +64,16 @@ class Bench:
             return child
         code = 5
         try:
-            watch, settings = Paced(out.with_suffix(".mark")), Settings(resume=True)
-            adapt(self.encoder, self.data, self.recipes, out, settings=settings, machine=Machine(save_steps=2), watch=watch)
+            watch, settings = Marks(out.with_suffix(".mark")), Settings(resume=True)
+            adapt(
+                self.encoder,
+                self.data,
+                self.recipes,
+                out,
+                settings=settings,
+                machine=Machine(save_steps=2),
+                watch=watch,
+            )
             code = 0
         except Interrupted:
             code = 4
@@ -154,8 +161,10 @@ def run(kills: int, terms: int, seed: int, place: Path) -> dict[str, Any]:
         bench.finish(out)
         differ += [f"{out.name}/{name}" for name in differences(want, content(out))]
         shutil.rmtree(out)
-    return {"kills": killed, "kills_with_a_checkpoint": resumed, "terms": stopped, "rounds": rounds, "equal": not differ,
-            "differ": differ[:20], "compared": len(want), "seconds_undisturbed": round(seconds, 2)}  # fmt: skip
+    return {
+        "kills": killed, "kills_with_a_checkpoint": resumed, "terms": stopped, "rounds": rounds, "equal": not differ,
+        "differ": differ[:20], "compared": len(want), "seconds_undisturbed": round(seconds, 2),
+    }  # fmt: skip
 
 
 def main() -> int:

@@ -42,7 +42,8 @@ def test_an_unknown_key_names_itself_the_near_miss_and_the_fields() -> None:
             "epoch", "epochs", AdamW.model_fields,
         ),
         (
-            Recipe, {"stages": [{"trains": ["head"], "fit": {"kind": "lbfgs", "pth": 1}}]}, "pth", "path", Lbfgs.model_fields,
+            Recipe, {"stages": [{"trains": ["head"], "fit": {"kind": "lbfgs", "pth": 1}}]},
+            "pth", "path", Lbfgs.model_fields,
         ),
         # below a dictionary: the fields are those of the stage, not of the recipe above it
         (
@@ -94,7 +95,9 @@ def test_trees_are_frozen() -> None:
 
 def test_edits_reach_into_lists_and_unions_and_leave_the_original() -> None:
     recipe = RECIPES["lp-ft"]
-    edited = recipe.edited("stages.1.fit.lr=3e-4", "stages.0.fit.path=[0.5, 1e1]", "title=mine", "stages.1.fit.decay_all=true")
+    edited = recipe.edited(
+        "stages.1.fit.lr=3e-4", "stages.0.fit.path=[0.5, 1e1]", "title=mine", "stages.1.fit.decay_all=true"
+    )
     first, second = edited.stages[0].fit, edited.stages[1].fit
     assert isinstance(first, Lbfgs)
     assert isinstance(second, AdamW)
@@ -138,7 +141,9 @@ def test_yaml_and_json_round_trips(name: str, tmp_path: Path) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(
-    lr=st.floats(min_value=1e-300, max_value=1e300), clip=st.floats(min_value=0, allow_nan=False), title=st.text(max_size=20)
+    lr=st.floats(min_value=1e-300, max_value=1e300),
+    clip=st.floats(min_value=0, allow_nan=False),
+    title=st.text(max_size=20),
 )
 def test_any_number_and_any_text_survive_yaml(lr: float, clip: float, title: str) -> None:
     import yaml
@@ -167,7 +172,13 @@ def test_the_fingerprint_is_a_known_hash_of_canonical_json() -> None:
 def test_fingerprints_tell_all_recipes_apart_and_see_every_leaf() -> None:
     assert len({fingerprint(recipe) for recipe in RECIPES.values()}) == len(RECIPES)
     recipe = RECIPES["flyp"]
-    edits = ["stages.0.fit.lr=1e-9", "stages.0.loss.clamp=false", "merge.alpha=0.25", "stages.0.fit.batch=129", "paper=x"]
+    edits = [
+        "stages.0.fit.lr=1e-9",
+        "stages.0.loss.clamp=false",
+        "merge.alpha=0.25",
+        "stages.0.fit.batch=129",
+        "paper=x",
+    ]
     assert len({fingerprint(recipe), *(fingerprint(recipe.edited(edit)) for edit in edits)}) == len(edits) + 1
 
 

@@ -11,11 +11,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode leaves it out; `tiny` lies here
 
-import tiny  # noqa: E402
-
-from likewise.data.records import Dataset  # noqa: E402
-from likewise.encoder import Encoder  # noqa: E402
-from likewise.encoders import load  # noqa: E402
+import tiny
+from likewise.data.records import Dataset
+from likewise.encoder import Encoder
+from likewise.encoders import load
 
 
 @pytest.fixture(scope="session", autouse=True)

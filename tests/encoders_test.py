@@ -13,13 +13,13 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import MODELS, pixels, write_encoder
 
 from likewise.encoder import Encoder, weights_hash
 from likewise.encoders import load
 from likewise.errors import ConfigError, LikewiseError, UsageError
 from likewise.names import make_plan
 from likewise.recipes import RECIPES
+from tiny import MODELS, pixels, write_encoder
 
 TEXTS = ["red", "a very long sentence about blue", "a"]
 
@@ -36,8 +36,17 @@ def test_our_names_cover_every_parameter_once(encoder_of: Callable[[str], Encode
 
 
 def test_the_vocabulary_is_the_same_for_every_transformer(encoder_of: Callable[[str], Encoder]) -> None:
-    parts = "norm1.weight norm1.bias qkv.weight qkv.bias out.weight out.bias norm2.weight norm2.bias".split()
-    parts += "up.weight up.bias down.weight down.bias".split()
+    parts = [
+        "norm1.weight",
+        "norm1.bias",
+        "qkv.weight",
+        "qkv.bias",
+        "out.weight",
+        "out.bias",
+        "norm2.weight",
+        "norm2.bias",
+    ]
+    parts += ["up.weight", "up.bias", "down.weight", "down.bias"]
     for kind, depth in (("plain", 2), ("custom", 2), ("icon", 6)):
         encoder = encoder_of(kind)
         assert (encoder.blocks("image"), encoder.blocks("text")) == (depth, 2)
@@ -169,7 +178,9 @@ def test_the_spec_identifies_weights_and_view_but_not_the_name(
     quick = load(f"local-dir:{copy}")
     assert quick.spec.digest != spec.digest
     with torch.no_grad():  # and it is another function
-        assert not torch.allclose(quick.image(pixels(quick)).shared_BD, encoder_of("plain").image(pixels(quick)).shared_BD)
+        assert not torch.allclose(
+            quick.image(pixels(quick)).shared_BD, encoder_of("plain").image(pixels(quick)).shared_BD
+        )
     (copy / "open_clip_config.json").write_text(json.dumps(view))
     weights = load_file(copy / "open_clip_model.safetensors")
     weights["logit_scale"] = torch.nextafter(weights["logit_scale"], torch.tensor(9.0))

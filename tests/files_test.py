@@ -27,7 +27,7 @@ def test_write_and_read_back(tmp_path: Path) -> None:
                "half": base.bfloat16(), "wide": torch.ones(1).expand(5)}  # fmt: skip
     files.write_tensors(tmp_path / "t.safetensors", tensors, {"by": "me"})
     back = files.read_tensors(tmp_path / "t.safetensors")
-    assert list(sorted(back)) == sorted(tensors)
+    assert sorted(back) == sorted(tensors)
     assert all(torch.equal(back[name], value) and back[name].dtype == value.dtype for name, value in tensors.items())
     assert names(tmp_path) == {"deep", "t.safetensors"}  # nothing left beside them
 
@@ -72,7 +72,7 @@ def test_new_folder_is_old_or_new_and_takes_files_away(tmp_path: Path) -> None:
         files.write_text(folder / "b", "2")
     assert files.whole(path)
     assert set(json.loads((path / files.MANIFEST).read_text())) == {"sub/a", "b"}
-    with pytest.raises(RuntimeError, match="half"), files.new_folder(path) as folder:
+    with pytest.raises(RuntimeError, match="half"), files.new_folder(path) as folder:  # noqa: PT012
         files.write_text(folder / "b", "3")
         raise RuntimeError("half")
     assert files.whole(path)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tiny import make_job, shrunk
 
 from likewise.data.order import pairs, permutation
 from likewise.data.records import Dataset
@@ -20,6 +20,7 @@ from likewise.fit import DivergenceError, Training, Work, lbfgs_path
 from likewise.heads import LinearHead, text_head, unit
 from likewise.recipe import AdamW, Lbfgs
 from likewise.recipes import RECIPES
+from tiny import make_job, shrunk
 
 
 def work_for(encoder: Encoder, data: Dataset, name: str, *edits: str) -> Work:
@@ -59,7 +60,9 @@ def test_the_path_reaches_scikit_learns_objective_at_every_c(start: str) -> None
     for solution in solutions:
         theirs = LogisticRegression(C=solution.c, tol=1e-10, max_iter=20_000).fit(x_ND, labels)
         want = objective(theirs.coef_, theirs.intercept_, x_ND, labels, solution.c)
-        found = objective(solution.weight_CD.double().numpy(), solution.bias_C.double().numpy(), x_ND, labels, solution.c)
+        found = objective(
+            solution.weight_CD.double().numpy(), solution.bias_C.double().numpy(), x_ND, labels, solution.c
+        )
         assert found == pytest.approx(want, abs=1e-6)
         assert solution.objective == pytest.approx(want, abs=1e-6)
 
@@ -75,7 +78,9 @@ def test_the_solver_leaves_its_start_alone_and_repeats_itself() -> None:
 # -- AdamW ------------------------------------------------------------------------------------------------------
 
 
-def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(encoder_of: Callable[[str], Encoder], data: Dataset) -> None:
+def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(
+    encoder_of: Callable[[str], Encoder], data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     training = Training(work_for(encoder_of("plain"), data, "ln", "stages.0.fit.epochs=4", "stages.0.fit.warmup=0.25"))
     lr = training.fit.lr
     assert training.total == 4 * math.ceil(18 / 8) == 12  # the last batch of an epoch is short, not dropped
@@ -83,6 +88,9 @@ def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(encoder_of: Callable[[st
     assert rates[:4] == pytest.approx([lr / 3, 2 * lr / 3, lr, lr])
     assert rates[3:] == pytest.approx([lr * (1 + math.cos(math.pi * i / 9)) / 2 for i in range(10)])
     assert rates[12] == pytest.approx(0, abs=1e-12)  # one after the last
+    with monkeypatch.context() as patch:
+        patch.setattr(training.work.encoder, "rate_scale", 3.0)
+        assert [training.rate(step) for step in range(13)] == pytest.approx([3 * rate for rate in rates])
     for warmup, first in ((0.0, lr), (1.0, lr / 12)):
         work = work_for(encoder_of("plain"), data, "ln", "stages.0.fit.epochs=4", f"stages.0.fit.warmup={warmup}")
         assert Training(work).rate(0) == pytest.approx(first)
@@ -161,7 +169,7 @@ def test_a_step_without_a_finite_loss_is_not_applied(
     for step in training.run():
         steps.append(step)
         states.append({name: p.detach().clone() for name, p in training.trained.items()})
-    same = [all(torch.equal(a[name], b[name]) for name in a) for a, b in zip(states, states[1:])]
+    same = [all(torch.equal(a[name], b[name]) for name in a) for a, b in itertools.pairwise(states)]
     assert [i for i, s in enumerate(same) if s] == [1, 3, 4]
     assert [math.isfinite(step.loss) for step in steps] == [i not in (1, 3, 4) for i in range(9)]
     assert training.bad == 0  # a good step forgives
@@ -175,10 +183,9 @@ def test_the_third_strike_ends_the_run(
     before = encoder.state()
     training = Training(work_for(encoder, data, "ln", "stages.0.fit.epochs=3"))
     Spoiled(training, {2, 3, 4}, monkeypatch)
-    done = []
+    done: list[int] = []
     with pytest.raises(DivergenceError, match="not finite at step 4") as caught:
-        for step in training.run():
-            done.append(step.step)
+        done.extend(step.step for step in training.run())
     assert (caught.value.code, caught.value.exit_code, done) == ("R02", 1, [0, 1, 2, 3])
     assert all(torch.isfinite(p).all() for p in training.trained.values())
     encoder.put(before)
@@ -189,7 +196,9 @@ def test_the_clamp_keeps_the_scale_at_100(encoder_of: Callable[[str], Encoder], 
     before = encoder.state()
     for clamp, holds in (("true", True), ("false", False)):
         encoder.put({"scale": torch.tensor(math.log(100.0))})
-        work = work_for(encoder, data, "flyp", f"stages.0.loss.clamp={clamp}", "stages.0.fit.lr=0.5", "stages.0.fit.warmup=0")
+        work = work_for(
+            encoder, data, "flyp", f"stages.0.loss.clamp={clamp}", "stages.0.fit.lr=0.5", "stages.0.fit.warmup=0"
+        )
         work.stage = work.stage.model_copy(update={"trains": ("scale",)})
         training = Training(work)
         encoder.sites["scale"].value.register_hook(lambda g: -g.abs())  # pushes the scale up whatever the loss says
@@ -199,7 +208,7 @@ def test_the_clamp_keeps_the_scale_at_100(encoder_of: Callable[[str], Encoder], 
         encoder.put(before)
 
 
-def test_gradients_are_clipped_to_the_norm_that_is_reported(encoder_of: Callable[[str], Encoder], data: Dataset) -> None:
+def test_gradients_are_clipped_and_their_norm_is_told(encoder_of: Callable[[str], Encoder], data: Dataset) -> None:
     encoder = encoder_of("plain")
     before = encoder.state()
     sizes = {}

@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
-from tiny import TEMPLATES, pixels
 
 from likewise.config import Config
 from likewise.data.prompts import fill
 from likewise.encoder import Encoder
 from likewise.heads import (
-    LinearHead, Neighbours, NeighboursHead, class_texts, head_from, head_tensors, text_head, unit,
+    LinearHead,
+    Neighbours,
+    NeighboursHead,
+    class_texts,
+    head_from,
+    head_tensors,
+    text_head,
+    unit,
 )  # fmt: skip
+from tiny import TEMPLATES, pixels
 
 PROMPTS = fill(TEMPLATES, ["red", "very dark and rather greenish blue", "car"])
 
@@ -35,7 +42,9 @@ def test_class_texts_equal_a_forward_by_hand(encoder_of: Callable[[str], Encoder
         torch.testing.assert_close(class_texts(encoder, PROMPTS, chunk), torch.stack(rows_CD), rtol=1e-4, atol=2e-6)
 
 
-def test_each_distinct_prompt_is_encoded_once(encoder_of: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distinct_prompt_is_encoded_once(
+    encoder_of: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder, seen = encoder_of("plain"), 0
     text = encoder.text
 
@@ -93,7 +102,11 @@ def test_a_class_without_a_vote_scores_low_and_finite() -> None:
 
 def test_a_linear_head_is_rows_on_unit_features() -> None:
     g = torch.Generator().manual_seed(0)
-    weight_CD, bias_C, x_BD = torch.randn(3, 5, generator=g), torch.randn(3, generator=g), torch.randn(4, 5, generator=g)
+    weight_CD, bias_C, x_BD = (
+        torch.randn(3, 5, generator=g),
+        torch.randn(3, generator=g),
+        torch.randn(4, 5, generator=g),
+    )
     head = LinearHead(weight_CD, bias_C)
     x, w = x_BD.double().numpy(), weight_CD.double().numpy()
     want = x / np.sqrt((x**2).sum(1, keepdims=True)) @ w.T + bias_C.double().numpy()

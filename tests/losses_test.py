@@ -75,8 +75,12 @@ def test_contrastive_gradients_equal_the_dense_forms_in_float64(collisions: Coll
     scale = torch.tensor(5.0, dtype=torch.float64)
     for tensor in (image_BD, text_UD, scale):
         tensor.requires_grad_()
-    want = torch.autograd.grad(dense(image_BD, text_UD[which_B], class_U[which_B], scale, collisions), (image_BD, text_UD, scale))
-    found = torch.autograd.grad(contrastive(image_BD, text_UD, which_B, class_U, scale, collisions), (image_BD, text_UD, scale))
+    want = torch.autograd.grad(
+        dense(image_BD, text_UD[which_B], class_U[which_B], scale, collisions), (image_BD, text_UD, scale)
+    )
+    found = torch.autograd.grad(
+        contrastive(image_BD, text_UD, which_B, class_U, scale, collisions), (image_BD, text_UD, scale)
+    )
     for a, b in zip(found, want, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # the loss itself is computed in fp32 (ruling 15)
 
@@ -86,7 +90,9 @@ def test_n_equal_pairs_cost_log_n(n: int) -> None:
     row_D = torch.nn.functional.normalize(torch.arange(1.0, 5.0), dim=0)
     image_BD, scale = row_D.repeat(n, 1), torch.tensor(30.0)
     apart = contrastive(image_BD, row_D.repeat(n, 1), torch.arange(n), torch.arange(n), scale)
-    together = contrastive(image_BD, row_D[None], torch.zeros(n, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), scale)
+    together = contrastive(
+        image_BD, row_D[None], torch.zeros(n, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), scale
+    )
     assert float(apart) == pytest.approx(math.log(n), abs=1e-5)
     assert float(together) == pytest.approx(math.log(n), abs=1e-5)
 
@@ -125,7 +131,11 @@ def test_cross_entropy_equals_numpy() -> None:
 
 def test_pull_is_the_squared_distance_over_all_tensors_and_not_halved() -> None:
     start = {"a": torch.zeros(2, 2), "b": torch.tensor([1.0])}
-    now = {"a": torch.tensor([[1.0, 2.0], [0.0, 0.0]]), "b": torch.tensor([4.0], requires_grad=True), "other": torch.ones(9)}
+    now = {
+        "a": torch.tensor([[1.0, 2.0], [0.0, 0.0]]),
+        "b": torch.tensor([4.0], requires_grad=True),
+        "other": torch.ones(9),
+    }
     value = pull(now, start)
     assert float(value.detach()) == 1 + 4 + 9
     value.backward()

@@ -10,7 +10,16 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import accuracy_score, recall_score
 
 from likewise.metrics import (
-    Estimate, accuracy, calibration_bins, correct, ece, macro_recall, mean_of, probabilities, proportion, standard_error,
+    Estimate,
+    accuracy,
+    calibration_bins,
+    correct,
+    ece,
+    macro_recall,
+    mean_of,
+    probabilities,
+    proportion,
+    standard_error,
 )  # fmt: skip
 
 

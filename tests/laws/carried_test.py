@@ -66,9 +66,18 @@ def test_carried(trained: Callable[[str, str], Any], stones: Path, tmp_path: Pat
             top = said[kind, name].logits_NC[0].argsort()[::-1][:2]
             best.append(" ".join([kind, name, *(run.job.data.classes.names[i] for i in top)]))
     laws = trained("plain", "ln").folder.parents[1]
-    arguments = [str(Path(__file__).parents[1]), str(stones), str(laws), str(tmp_path), *(":".join(pair) for pair in at)]
+    arguments = [
+        str(Path(__file__).parents[1]),
+        str(stones),
+        str(laws),
+        str(tmp_path),
+        *(":".join(pair) for pair in at),
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", FRESH, *arguments], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", FRESH, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     for kind, name in at:

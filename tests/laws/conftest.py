@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import everything, make_job, shrunk
 
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
@@ -17,6 +16,7 @@ from likewise.recipes import RECIPES
 from likewise.run.method import Tuned, fit_method
 from likewise.run.stage import Job
 from likewise.run.watch import Watch
+from tiny import everything, make_job, shrunk
 
 
 class Last(Watch):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from tiny import everything, pixels
 from torch import Tensor, nn
 
 from likewise.encoder import Encoder, Grafts
 from likewise.errors import ConfigError
+from tiny import everything, pixels
 
 KINDS = ("plain", "icon", "custom")
 
@@ -55,7 +55,7 @@ class Shift(nn.Module):
 
 
 def graft_all(encoder: Encoder) -> Grafts:
-    """Two weights stacked on packed q, k and v, a module around the MLP, hooks before and after a block; both towers."""
+    """Two weights stacked on packed q, k, v, a module around the MLP, hooks around a block; in both towers."""
     grafts = Grafts()
     for tower in ("image", "text"):
         qkv = encoder.sites[f"{tower}.0.qkv.weight"]
@@ -184,7 +184,7 @@ def test_a_name_given_twice_is_refused_and_changes_nothing(encoder_of: Callable[
     qkv, mlp = encoder.sites["image.0.qkv.weight"], encoder.children["image.0.mlp"]
     grafts.weight("a", encoder.sites["image.1.qkv.weight"], Low(qkv.value))
     modules = list(anatomy(encoder))
-    with pytest.raises(ConfigError, match="two grafts are called «a»"):
+    with pytest.raises(ConfigError, match="two grafts are called «a»"):  # noqa: PT012
         if seam == "weight":
             grafts.weight("a", qkv, Low(qkv.value))
         elif seam == "module":

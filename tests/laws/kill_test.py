@@ -1,4 +1,4 @@
-"""Resumed, the hard way: real processes killed at any moment, and asked to stop, against a run that nobody disturbed."""
+"""Resumed, the hard way: processes killed at any moment, or asked to stop, end as a run that nobody disturbed."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import MODELS, pixels
 
 from likewise.encoder import Encoder
 from likewise.heads import LinearHead, text_head
@@ -21,6 +20,7 @@ from likewise.predict import predict
 from likewise.recipe import Recipe
 from likewise.recipes import RECIPES
 from likewise.run.method import points
+from tiny import MODELS, pixels
 
 ALL = [(kind, name) for kind in ("plain", "icon") for name in RECIPES]
 """Every recipe on open_clip's own tower and on timm's."""

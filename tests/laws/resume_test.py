@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny import make_job, shrunk
 
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
@@ -14,10 +13,14 @@ from likewise.fit import Training, Work
 from likewise.heads import Text, text_head
 from likewise.recipe import AdamW
 from likewise.recipes import RECIPES
+from tiny import make_job, shrunk
 
 STAGES = [
-    (name, index) for name, recipe in RECIPES.items() for index, stage in enumerate(recipe.stages) if isinstance(stage.fit, AdamW)
-]  # fmt: skip
+    (name, index)
+    for name, recipe in RECIPES.items()
+    for index, stage in enumerate(recipe.stages)
+    if isinstance(stage.fit, AdamW)
+]
 
 
 def begin(encoder: Encoder, data: Dataset, name: str, index: int) -> Training:

@@ -74,4 +74,4 @@ def test_the_reader_sees_imports_in_every_form() -> None:
     assert found == [(1, "run"), (2, "files"), (2, "__init__"), (3, "cli"), (5, "report"), (6, "serve"), (7, "tune")]
     assert len(offences([("data/views.py", text, ast.parse(text))])) == 6  # all but files
     assert offences([("run/adapt.py", "", ast.parse("from likewise.run.method import Job"))]) == []
-    assert len(offences([("names.py", "", ast.parse("from likewise.config import Config"))]) ) == 1
+    assert len(offences([("names.py", "", ast.parse("from likewise.config import Config"))])) == 1

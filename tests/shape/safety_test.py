@@ -27,7 +27,9 @@ def unsafe(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, f"{base}.{a.name}") for a in node.names if f"{base}.{a.name}" in CALLS)
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            plain = {"yaml.SafeLoader", "yaml.CSafeLoader", "yaml.BaseLoader"} & {ast.unparse(k.value) for k in node.keywords}
+            plain = {"yaml.SafeLoader", "yaml.CSafeLoader", "yaml.BaseLoader"} & {
+                ast.unparse(k.value) for k in node.keywords
+            }
             if called in CALLS and not (called in ("yaml.load", "yaml.load_all") and plain):
                 yield node.lineno, called
             if any(k.arg == "shell" and getattr(k.value, "value", False) is True for k in node.keywords):
@@ -45,9 +47,9 @@ def test_nothing_unsafe_in_the_runtime(sources: Any) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "import pickle", "from pickle import loads", "import torch\ntorch.load('x')", "from torch import load", "eval('1')",
-        "yaml.load(text)", "yaml.load(text, Loader=yaml.Loader)", "subprocess.run('ls', shell=True)", "np.load(path)", "f(path, weights_only=False)",
-        "f(path, allow_pickle=True)", "def g():\n    exec('x')",
+        "import pickle", "from pickle import loads", "import torch\ntorch.load('x')", "from torch import load",
+        "eval('1')", "yaml.load(text)", "yaml.load(text, Loader=yaml.Loader)", "subprocess.run('ls', shell=True)",
+        "np.load(path)", "f(path, weights_only=False)", "f(path, allow_pickle=True)", "def g():\n    exec('x')",
     ],
 )  # fmt: skip
 def test_each_form_is_seen(text: str) -> None:
@@ -55,5 +57,8 @@ def test_each_form_is_seen(text: str) -> None:
 
 
 def test_what_is_safe_passes() -> None:
-    text = "yaml.safe_load(t)\nyaml.load(t, Loader=yaml.BaseLoader)\nmodel.eval()\nre.compile('x')\nf(path, weights_only=True)\nsubprocess.run(['ls'])"
+    text = (
+        "yaml.safe_load(t)\nyaml.load(t, Loader=yaml.BaseLoader)\nmodel.eval()\nre.compile('x')\n"
+        "f(path, weights_only=True)\nsubprocess.run(['ls'])"
+    )
     assert list(unsafe(ast.parse(text))) == []
