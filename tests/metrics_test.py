@@ -124,7 +124,9 @@ def test_mean_of_adds_variances() -> None:
 
 def test_a_standard_error_is_that_of_the_mean_of_coins() -> None:
     hits = np.array([1.0] * 30 + [0.0] * 70)
-    assert standard_error(0.3, 100) == pytest.approx(hits.std() / 10)
+    soft = np.concatenate([hits, [0, 0, 1, 1]])  # plus four: two of each added
+    assert standard_error(0.3, 100) == pytest.approx(soft.std() / np.sqrt(104))
+    assert standard_error(1.0, 12) > 0.07  # twelve of twelve is no certainty
     assert math.isnan(standard_error(0.3, 0))
     half = proportion(5000, 10000)  # for large n, Wilson's interval is the normal one
     assert half.high - half.low == pytest.approx(2 * norm.ppf(0.975) * standard_error(0.5, 10000), rel=1e-3)

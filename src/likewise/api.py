@@ -33,18 +33,25 @@ def last_folder(name: str, base: Path = Path("runs")) -> Path:
     return found[-1]
 
 
-def ladder(methods: str | Mapping[str, Recipe] | Recipe | None, effort: str = "standard") -> dict[str, Recipe]:
-    """Recipes by name, from `"ln,flyp"`, a recipe, a table of them, or an effort. Raises `UsageError` (unknown)."""
+def ladder(methods: str | Mapping[str, Recipe] | Recipe | None, effort: str, rate_scale: float) -> dict[str, Recipe]:
+    """Recipes by name, from `"ln,flyp"`, a recipe, a table of them, or an effort. Raises `UsageError` (unknown).
+
+    Named recipes, also as values, come at the encoder's rates; values of your own stay as they are.
+    """
     if isinstance(methods, Recipe):
-        known = next((name for name, recipe in RECIPES.items() if recipe == methods), None)
-        return {known or methods.title or "recipe": methods}
+        methods = {methods.title or "recipe": methods}
     if isinstance(methods, Mapping):
-        return dict(methods)
+        known = {name: next((n for n, r in RECIPES.items() if r == value), None) for name, value in methods.items()}
+        return {n if n else name: get(n, rate_scale) if n else methods[name] for name, n in known.items()}
     if methods:
-        return {name: get(name) for name in dict.fromkeys(part.strip() for part in methods.split(",") if part.strip())}
-    if effort not in LADDERS:
+        names = list(dict.fromkeys(part.strip() for part in methods.split(",") if part.strip()))
+        if not names:
+            raise UsageError("C01", f"--methods {methods} names no method. Methods: {', '.join(RECIPES)}.")
+    elif effort in LADDERS:
+        names = list(LADDERS[effort])
+    else:
         raise UsageError("C01", f"no effort «{effort}».{near(effort, LADDERS)} Efforts: {', '.join(LADDERS)}.")
-    return {name: RECIPES[name] for name in LADDERS[effort]}
+    return {name: get(name, rate_scale) for name in names}
 
 
 def adapt(
@@ -62,7 +69,7 @@ def adapt(
     `settings` are `Settings` fields (seed, shots, alphas, time_limit, resume, overwrite) and `effort`. Raises
     `LikewiseError` as documented in `likewise.run.adapt.adapt`.
     """
-    recipes = ladder(recipe, settings.pop("effort", "standard"))
+    recipes = ladder(recipe, settings.pop("effort", "standard"), encoder.rate_scale)
     folder = Path(out) if out is not None else next_folder(Path(data.name).stem)
     run = run_adapt(
         encoder, data, recipes, folder, settings=Settings.parse(settings, "settings"), machine=machine, watch=watch

@@ -82,7 +82,7 @@ class Encoder(ABC):
             )
         self.spec = spec
         self.rate_scale = 1.0
-        """Factor on every recipe's learning rate: 1 for the sizes of encoder that the papers' rates are for."""
+        """Factor on the named recipes' learning rates: 1 for the sizes of encoder that the papers' rates are for."""
         # Frozen at rest: whether a weight requires a gradient can decide which kernel multiplies, hence the last bit.
         self.module = module.eval().requires_grad_(False)
         self.sites = dict(sites)

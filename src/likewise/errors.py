@@ -1,6 +1,6 @@
 """What a person may be told: every error names what was wrong, where, why it matters and how to mend it.
 
-LikewiseError           code (D04, M02, ...) and the exit status of DESIGN section 5
+LikewiseError           code (D04, M02, ...) and the exit status of the command line
   DataError      1      the data failed a check
   UsageError     2      a name, a path or a value that cannot be
     ConfigError  2      the same, in a configuration tree

@@ -19,7 +19,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from likewise.errors import DataError
+from likewise.errors import DataError, MachineError, UsageError
 
 MANIFEST = "manifest.json"
 
@@ -144,9 +144,39 @@ def sweep(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a folder away, so that no reader takes half of it for whole: renamed first, then deleted."""
-    if path.exists():
+    """Take a file or a folder away, so that no reader takes half of it for whole: renamed first, then deleted."""
+    if path.is_file():
+        path.unlink()
+    elif path.exists():
         gone = path.with_name(f".{path.name}.gone-{os.getpid()}")
         shutil.rmtree(gone, ignore_errors=True)
         os.replace(path, gone)
         shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold a place for this process alone, however it ends. Raises `UsageError` R01 where another holds it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes in one folder are not told apart there
+        yield
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115 (closed below, with the lock)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError("R01", f"{path.parent} is not a folder and cannot become one. Use -o with another.") from None
+    except OSError as error:
+        raise MachineError(
+            "E02", f"{path.parent} cannot be written: {error.strerror}. Use -o with another folder."
+        ) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError("R01", f"another process is at work in {path.parent}. Wait for it, or use -o.") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

@@ -126,12 +126,11 @@ class Training:
         self.step = step
 
     def rate(self, step: int) -> float:
-        """Linear warm-up to `lr` times the encoder's `rate_scale`, then a cosine, zero one step after the last."""
+        """Linear warm-up to `lr`, then a cosine that would reach zero one step after the last."""
         warm = round(self.fit.warmup * self.total)
-        peak = self.fit.lr * self.work.encoder.rate_scale
         if step < warm:
-            return peak * (step + 1) / warm
-        return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total - warm)))
+            return self.fit.lr * (step + 1) / warm
+        return self.fit.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.total - warm)))
 
     def _rows(self, step: int) -> tuple[int, np.ndarray, np.ndarray | None]:
         """The epoch, the pictures and, for pair sampling, the templates of one step."""

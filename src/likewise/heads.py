@@ -66,7 +66,7 @@ def unit(x: Tensor) -> Tensor:
 def class_texts(encoder: Encoder, prompts: Sequence[Sequence[str]], chunk: int = 256) -> Tensor:
     """Unit rows_CD: per class the mean of its prompts' unit embeddings, at unit length again. No gradient.
 
-    Each distinct prompt is encoded once, shortest first, so that a chunk is as narrow as its texts (ruling 9).
+    Each distinct prompt is encoded once, shortest first, so that a chunk is as narrow as its texts.
     """
     distinct = sorted({text for texts in prompts for text in texts}, key=lambda text: (len(text), text))
     tokens_UL = encoder.tokenize(distinct).to(encoder.device)

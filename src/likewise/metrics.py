@@ -110,5 +110,6 @@ def mean_of(parts: Sequence[Estimate]) -> Estimate:
 
 
 def standard_error(p: float, n: int) -> float:
-    """Of a share: sqrt(p (1 - p) / n)."""
-    return float(np.sqrt(p * (1 - p) / n)) if n else float("nan")
+    """Of a share p of n, by Agresti and Coull's plus-four rule (1998): above zero also where all or none succeeded."""
+    soft = (p * n + 2) / (n + 4)
+    return float(np.sqrt(soft * (1 - soft) / (n + 4))) if n else float("nan")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from likewise.config import Config
 from likewise.errors import ConfigError
@@ -22,8 +22,7 @@ from likewise.merging import Wise
 class AdamW(Config):
     """AdamW, linear warm-up, then cosine to zero. Matrices decay; tensors of one dimension do not, unless `decay_all`.
 
-    `lr` has no default: it decides the answer. It is for CLIPs of ViT-B size and up; the encoder's `rate_scale`
-    multiplies it. `warmup` is a fraction of all steps, `clip` the largest gradient norm
+    `lr` has no default: it decides the answer. `warmup` is a fraction of all steps, `clip` the largest gradient norm
     (0: none). `sampling` "images": each picture once an epoch, the last batch short; "pairs": rows are (picture,
     template) pairs, as FLYP's code draws them.
     """
@@ -47,7 +46,9 @@ class Lbfgs(Config):
     """
 
     kind: Literal["lbfgs"] = "lbfgs"
-    path: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+    path: tuple[PositiveFloat, ...] = Field(
+        default=(1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0), min_length=1
+    )
     tolerance: float = 1e-6
     iterations: int = 500
 
@@ -143,6 +144,19 @@ def wise(recipe: Recipe, alpha: float, title: str = "") -> Recipe:
         raise ConfigError(f"{recipe.title or 'this recipe'} has no WiSE path: {recipe.no_merge}.")
     merge = recipe.merge.model_copy(update={"alpha": alpha})
     return recipe.model_copy(update={"merge": merge, "title": title or recipe.title})
+
+
+def rescaled(recipe: Recipe, factor: float) -> Recipe:
+    """The recipe with every AdamW rate times `factor`."""
+    if factor == 1:
+        return recipe
+    stages = []
+    for stage in recipe.stages:
+        fit = stage.fit
+        if isinstance(fit, AdamW):
+            stage = stage.model_copy(update={"fit": fit.model_copy(update={"lr": fit.lr * factor})})
+        stages.append(stage)
+    return recipe.model_copy(update={"stages": tuple(stages)})
 
 
 class Experiment(Config):

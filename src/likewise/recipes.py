@@ -1,6 +1,6 @@
 """The named methods, each with its paper. Adding a method is one line here.
 
-Rates are for CLIPs of ViT-B size and up (an encoder's `rate_scale` multiplies them), lengths for a few thousand pictures.
+Rates are for CLIPs of ViT-B size and up (`get` multiplies them by an encoder's `rate_scale`), lengths for a few thousand pictures.
 Departs: Kim et al. train every method at 5e-4, at which full fine-tuning collapses; here LayerNorm tuning has a lower rate.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from likewise.errors import UsageError, near
 from likewise.heads import Linear, Neighbours, Text
 from likewise.losses import Contrastive, CrossEntropy
-from likewise.recipe import AdamW, Lbfgs, Recipe, one, then, wise
+from likewise.recipe import AdamW, Lbfgs, Recipe, one, rescaled, then, wise
 
 RADFORD = "Radford et al. 2021, arXiv:2103.00020"
 KUMAR = "Kumar et al. 2022, arXiv:2202.10054"
@@ -88,8 +88,12 @@ LADDERS: dict[str, tuple[str, ...]] = {
 """What `adapt` climbs at each effort, cheap first."""
 
 
-def get(name: str) -> Recipe:
-    """The recipe of that name. Raises `UsageError` with the near miss."""
+AS_PUBLISHED = ("flyp-published",)
+"""Recipes whose rates no encoder changes."""
+
+
+def get(name: str, rate_scale: float = 1.0) -> Recipe:
+    """The recipe of that name, at the rates of the encoder that it is for. Raises `UsageError` with the near miss."""
     if name not in RECIPES:
         raise UsageError("C01", f"no recipe «{name}».{near(name, RECIPES)} Recipes: {', '.join(RECIPES)}.")
-    return RECIPES[name]
+    return RECIPES[name] if name in AS_PUBLISHED else rescaled(RECIPES[name], rate_scale)

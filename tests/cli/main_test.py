@@ -8,12 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
+import torch
 from PIL import Image
 
+import likewise as lw
+from likewise import files
 from likewise.cli import run
 from likewise.cli.terminal import alphas, seconds
 from likewise.errors import UsageError
+from likewise.run.choose import Contender, choose
 
 Said = pytest.CaptureFixture[str]
 
@@ -75,6 +80,12 @@ def test_adapt_leaves_a_run_that_the_other_commands_read(
 
     assert run(["report", str(out), "-o", str(tmp_path / "again.html")]) == 0
 
+    # the model is an open_clip folder, and what open_clip builds from it is what we built
+    module = open_clip.create_model(f"local-dir:{out / 'model'}")
+    assert torch.equal(
+        module.state_dict()["visual.proj"], lw.Run.load(out).predictor.encoder.module.state_dict()["visual.proj"]
+    )
+
     # a second run into the same folder would lose something, and is refused
     assert run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn"]) == 2
     assert "R01" in capsys.readouterr().err
@@ -84,6 +95,7 @@ def test_adapt_leaves_a_run_that_the_other_commands_read(
         run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--json", "--resume"]) == 0
     )
     assert json.loads(capsys.readouterr().out)["rows"] == said["rows"]
+    assert len(json.loads((out / "data" / "access.json").read_text())) == 2  # and reads no report split again
     # another question may not be mixed in
     assert (
         run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--seed", "1", "--resume"])
@@ -140,6 +152,13 @@ def test_time_limit_leaves_out_and_says_so(photos: Path, model: str, tmp_path: P
         (["plan", "lnn"], "C01", 2),
         (["ls", "recipies"], "C01", 2),
         (["cat", "ikonshift"], "C01", 2),
+        (["adapt", "PHOTOS", "--methods", ","], "C01", 2),
+        (["adapt", "PHOTOS", "--ood", "ood-mean=PHOTOS"], "D01", 1),
+        (["adapt", "PHOTOS", "--device", "abacus"], "E01", 3),
+        (["adapt", "PHOTOS", "-o", "/dev/null", "--methods", "knn"], "R01", 2),
+        (["adapt", "PHOTOS", "-o", "/proc/nothing/here", "--methods", "knn"], "E02", 3),
+        (["interpolate", "PHOTOS", "--alpha", "1:0:0.1"], "C01", 2),
+        (["interpolate", "PHOTOS", "--alpha", "0:1:0.3"], "C01", 2),
         (["adapt"], "", 2),
         (["adept", "PHOTOS"], "", 2),
     ],
@@ -160,6 +179,70 @@ def test_bad_input(
     assert code in said
     assert "Traceback" not in said
     assert sorted(os.listdir(tmp_path)) == before  # nothing half-written is left
+
+
+def test_a_fixed_alpha_from_python(photos: Path, model: str, tmp_path: Path) -> None:
+    data = lw.Dataset.from_folder(photos)
+    recipe = lw.recipes.flyp_wise.edited("stages.0.fit.epochs=1")
+    run = lw.adapt(lw.load(model), data, recipe=recipe, out=tmp_path / "run")
+    asked = {row["alpha"] for row in run.results["rows"] if row["method"] != "zero-shot"}
+    assert 0.5 in asked
+    assert run.results["chosen"]["alpha"] in (0.5, None)
+    assert len(run.predictor.predict([photos / "left" / "0.png"])[0].names) == 2
+
+
+def test_overwrite_takes_only_what_a_run_wrote(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    mine = tmp_path / "project"
+    mine.mkdir()
+    (mine / "config.yaml").write_text("a: 1")
+    (mine / "thesis.txt").write_text("years of work")
+    words = ["adapt", str(photos), "-e", model, "--methods", "linear", "-o"]
+    assert run([*words, str(mine), "--overwrite"]) == 2
+    assert "not a run of ours" in capsys.readouterr().err
+    assert sorted(os.listdir(mine)) == ["config.yaml", "thesis.txt"]
+    assert run([*words, str(tmp_path / "run")]) == 0
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert run([*words, str(tmp_path / "run"), "--overwrite", "--seed", "1"]) == 0
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert run([*words, str(tmp_path / "run"), "--overwrite", "--resume"]) == 2
+
+
+def test_two_processes_do_not_share_a_folder(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    with files.lock(tmp_path / "run" / ".lock"):
+        assert run(["adapt", str(photos), "-e", model, "--methods", "knn", "-o", str(tmp_path / "run")]) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_tie_goes_to_zero_shot() -> None:
+    tied = [
+        Contender("zero-shot", None, 0, 0.8, 50),
+        Contender("knn", None, 900, 0.8, 50),
+        Contender("ln", 0.2, 64, 0.8, 50),
+    ]
+    assert choose(tied)[:2] == ("zero-shot", None)
+    assert choose(tied[1:])[:2] == ("ln", 0.2)
+    # far ahead wins though it is large; the nearest alpha of what cannot be told apart is taken
+    path = [Contender("flyp", a, 10**6, p, 1000) for a, p in ((0.2, 0.85), (0.9, 0.985), (1.0, 0.986))]
+    assert choose([*tied, *path])[:2] == ("flyp", 0.9)
+
+
+def test_a_method_that_diverges_is_left_out(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    words = ["train", "ft", str(photos), "stages.0.fit.lr=1e30", "stages.0.fit.clip=0", "-e", model]
+    assert run([*words, "-o", str(tmp_path / "run"), "--json"]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "not finite" in results["skipped"]["ft"]
+    capsys.readouterr()
+
+
+def test_a_bug_of_ours_is_exit_5(monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr("likewise.recipes.get", broken)
+    assert run(["plan", "ln"]) == 5
+    said = capsys.readouterr().err
+    assert "X01" in said
+    assert "on purpose" in Path(said.split(" is in ")[1].split(";")[0]).read_text()
 
 
 def test_check_says_what_is_wrong(photos: Path, capsys: Said) -> None:

@@ -1,4 +1,4 @@
-"""The laws of DESIGN section 3 that every recipe inherits. They run over `RECIPES` itself, so none can stay away."""
+"""The laws that every recipe inherits. They run over `RECIPES` itself, so none can stay away."""
 
 # B images, C classes, D shared width.
 

@@ -1,4 +1,4 @@
-"""Which way rooms import: the only place where the order of DESIGN section 2 is written down for a machine."""
+"""Which way rooms import: the only place where the order is written down."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -64,3 +66,16 @@ def run(arguments: list[str]) -> int:
         return 4
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        print(f"error E02: {error}. Is there space, and may this place be written?", file=sys.stderr)
+        return 3
+    except Exception as error:
+        print(f"error X01: a bug of ours: {type(error).__name__}: {error}\n{_kept(error)}", file=sys.stderr)
+        return 5
+
+
+def _kept(error: Exception) -> str:
+    """Where the traceback was put, for whoever mends the bug."""
+    with tempfile.NamedTemporaryFile("w", prefix="likewise-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return f"The traceback is in {file.name}; please send it, with what likewise doctor prints."

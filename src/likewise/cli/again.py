@@ -84,14 +84,18 @@ def predict(
     """Name what is in pictures, with a run's adapted model."""
     from likewise.cli.terminal import listing
     from likewise.cli.terminal import out as screen
+    from likewise.data.decode import SUFFIXES
     from likewise.run.artifact import Predictor
 
-    endings = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     paths: list[Path] = []
     for given in images:
         if not given.exists():
             raise UsageError("D01", f"{given} not found (looked in {Path.cwd()}).")
-        paths += sorted(p for p in given.rglob("*") if p.suffix.lower() in endings) if given.is_dir() else [given]
+        paths += sorted(p for p in given.rglob("*") if p.suffix.lower() in SUFFIXES) if given.is_dir() else [given]
+    if not paths:
+        raise UsageError(
+            "D01", f"no images in {', '.join(str(p) for p in images)}. Known endings: {' '.join(sorted(SUFFIXES))}."
+        )
     guesses = Predictor.load(run).predict(paths, topk)
     if json_:
         print(json.dumps([g._asdict() for g in guesses]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +30,7 @@ from likewise.cli.data import (
 from likewise.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
+    from likewise.encoder import Encoder
     from likewise.recipe import Machine, Recipe
 
 Out = Annotated[str, typer.Option("-o", "--output", help="Run folder (default: runs/NAME-01, the next free number).")]
@@ -62,10 +63,14 @@ def machine_for(device: str, workers: int) -> Machine:
         raise MachineError(
             "E01", f"--device {device}: torch sees no CUDA device here. Use --device cpu; likewise doctor says more."
         )
+    try:
+        torch.zeros(1, device=device)
+    except RuntimeError as error:
+        raise MachineError("E01", f"--device {device}: {str(error).splitlines()[0]} Use cpu, cuda or mps.") from None
     return Machine(device=device, workers=workers)
 
 
-def _go(recipes: Mapping[str, Recipe], encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
+def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
         rest: dict[str, Any]) -> int:  # fmt: skip
     """Open, run, report, print: what `adapt` and `train` share."""
     from likewise.api import adapt, last_folder, next_folder
@@ -75,8 +80,9 @@ def _go(recipes: Mapping[str, Recipe], encoder: str, data: str, ood: list[str], 
 
     as_json, dry, machine = rest.pop("json"), rest.pop("dry"), rest.pop("machine")
     with Bars(quiet=as_json) as watch:
-        opened = open_data(data, ood, source, watch)
         model = load(encoder)
+        recipes = choose(model)
+        opened = open_data(data, ood, source, watch)
         model.module.to(machine.device)
         watch.say(f"encoder {model.spec.name}: {sum(p.numel() for p in model.module.parameters()):,} numbers, "
                   f"{model.spec.image_size} px, on {machine.device}"
@@ -130,7 +136,9 @@ def adapt(
     )
     rest = {"seed": seed, "shots": shots, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "time_limit": seconds(time_limit) if time_limit else 0.0, "machine": machine_for(device, workers)}  # fmt: skip
-    return _go(ladder(methods or None, effort), encoder, data, ood, source, output, rest)
+    return _go(
+        lambda model: ladder(methods or None, effort, model.rate_scale), encoder, data, ood, source, output, rest
+    )
 
 
 def train(
@@ -143,16 +151,21 @@ def train(
     templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
 ) -> int:  # fmt: skip
     """One method, with full control over its recipe, beside the zero-shot baseline."""
-    name, value = recipe_of(recipe)
+    recipe_of(recipe)  # a wrong name is told before anything is opened
+
+    def choose(model: Encoder) -> dict[str, Recipe]:
+        name, value = recipe_of(recipe, model.rate_scale)
+        return {name: value.edited(*(edits or []))}
+
     source = source_options(
         image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, seed)
     )
     rest = {"seed": seed, "shots": shots, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "machine": machine_for(device, workers)}  # fmt: skip
-    return _go({name: value.edited(*(edits or []))}, encoder, data, ood, source, output, rest)
+    return _go(choose, encoder, data, ood, source, output, rest)
 
 
-def recipe_of(text: str) -> tuple[str, Recipe]:
+def recipe_of(text: str, rate_scale: float = 1.0) -> tuple[str, Recipe]:
     """A recipe by name, or from a YAML file, with the name it goes by."""
     from likewise.recipe import Recipe
     from likewise.recipes import get
@@ -161,7 +174,7 @@ def recipe_of(text: str) -> tuple[str, Recipe]:
         if not Path(text).is_file():
             raise UsageError("C01", f"{text} is not a file. Write one with likewise cat NAME > {text}.")
         return Path(text).stem, Recipe.read(Path(text))
-    return text, get(text)
+    return text, get(text, rate_scale)
 
 
 COMMANDS = (adapt, train)

@@ -67,8 +67,8 @@ class Bars(Watch):
 
 
 def percent(row: Mapping[str, Any] | None) -> str:
-    """`78.3 ±4.3`: percent with half the width of its 95 % interval."""
-    return "" if row is None else f"{100 * row['value']:.1f} ±{50 * (row['high'] - row['low']):.1f}"
+    """`78.3` and, on a line of its own, `73.9-82.2`: percent with its 95 % interval."""
+    return "" if row is None else f"{100 * row['value']:.1f}\n{100 * row['low']:.1f}-{100 * row['high']:.1f}"
 
 
 def comparison(results: Mapping[str, Any], domains: Sequence[str]) -> Table:
@@ -132,7 +132,9 @@ def alphas(text: str) -> tuple[float, ...]:
         if ":" in text:
             low, high, step = (float(part) for part in text.split(":"))
             count = round((high - low) / step)
-            values = tuple(round(low + i * (high - low) / count, 10) for i in range(count + 1)) if count else (low,)
+            if count < 1 or abs(low + count * step - high) > 1e-9:
+                raise ValueError("steps that do not lead from one end to the other")
+            values = tuple(round(low + i * (high - low) / count, 10) for i in range(count + 1))
         else:
             values = tuple(float(part) for part in text.split(","))
     except (ValueError, ZeroDivisionError):
@@ -140,6 +142,6 @@ def alphas(text: str) -> tuple[float, ...]:
     wrong = [v for v in values if not 0 <= v <= 1]
     if wrong or not values:
         raise UsageError(
-            "C01", f"alpha={wrong[0] if wrong else text:g} is outside 0…1: 0 is the pretrained model, 1 the tuned one."
+            "C01", f"alpha={wrong[0] if wrong else text} is outside 0…1: 0 is the pretrained model, 1 the tuned one."
         )
     return values

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -145,6 +146,10 @@ class Dataset:
                 raise UsageError("U02", f"split «{split.name}» has the role {split.role} and was given as {role}.")
             if len(split) and not 0 <= split.labels_N.min() <= split.labels_N.max() < len(self.classes):
                 raise DataError("D04", f"{split.name} has labels outside the {len(self.classes)} classes.")
+        for name in self._report:
+            # a domain's name is a file's name and a row's key
+            if not re.fullmatch(r"\w[\w .+-]*", name) or name == "ood-mean":
+                raise UsageError("U02", f"«{name}» cannot name a domain. Use letters, digits, spaces, dots and dashes.")
         if len(self._report) != len(report) or {"train", "select"} & set(self._report):
             raise UsageError("U02", f"report splits need names of their own: {some(s.name for s in report)}.")
 

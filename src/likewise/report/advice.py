@@ -126,7 +126,10 @@ def next_steps(
             ("Set fresh pictures aside.", "The report splits were read more than once; a new set is the fair judge.")
         )
     return steps or [
-        ("Use it.", "Nothing here asks for work: `likewise predict` and `likewise export` take this folder.")
+        (
+            "Use it.",
+            "Nothing here asks for work: `likewise predict` takes this folder, and `model/` in it is an open_clip folder.",
+        )
     ]
 
 

@@ -20,6 +20,7 @@ from likewise.data.prompts import check_lengths, fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import Interrupted, UsageError
+from likewise.fit import DivergenceError
 from likewise.merging import lerp
 from likewise.metrics import accuracy
 from likewise.predict import Candidate
@@ -27,10 +28,11 @@ from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_model
 from likewise.run.choose import Choice, Contender, choose, name_of
+from likewise.run.folder import LOCK, open_folder, status
 from likewise.run.method import Tuned, fit_method, points
 from likewise.run.planning import plans
 from likewise.run.reading import ask
-from likewise.run.results import measure, ood_mean
+from likewise.run.results import measure, ood_mean, read_report
 from likewise.run.stage import Job, TooSlow
 from likewise.run.watch import Stop, Watch
 
@@ -76,37 +78,6 @@ class Settings(Config):
     command: str = ""
 
 
-def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
-    """Make or enter the run folder. Raises R01 where something would be lost or mixed."""
-    config = out / "config.yaml"
-    if overwrite and (config.exists() or (out / "STATUS").exists()):
-        files.remove(out)
-    if out.exists() and any(out.iterdir()):
-        if not config.exists():
-            raise UsageError("R01", f"{out} is not empty and is not a run of ours. Use -o with another folder.")
-        state = (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"
-        if not resume:
-            kind = "a finished run" if state == "done" else "an unfinished run"
-            raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where "
-                             "it stopped), or --overwrite.")  # fmt: skip
-        _same(Experiment.read(config), experiment, out)
-        files.sweep(out)
-    files.write_text(config, experiment.yaml())
-
-
-def _same(old: Experiment, new: Experiment, out: Path) -> None:
-    before, now = old.tree(), new.tree()
-    differ = [key for key in now if before[key] != now[key] and key != "recipes"]
-    differ += [
-        f"recipes.{n}"
-        for n in {*before["recipes"], *now["recipes"]}
-        if before["recipes"].get(n) != now["recipes"].get(n)
-    ]
-    if differ:
-        raise UsageError("R01", f"{out} holds another experiment; {', '.join(sorted(differ))} differ. "
-                         "Use -o with another folder, or --overwrite.")  # fmt: skip
-
-
 def environment() -> dict[str, Any]:
     """Versions and machine, for the run folder and `likewise doctor`."""
     packages = ("likewise", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy")
@@ -147,12 +118,23 @@ def adapt(
     experiment = make_experiment(
         encoder, data, recipes, seed=settings.seed, shots=settings.shots, alphas=settings.alphas
     )
-    open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
+    with files.lock(out / LOCK):
+        open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
+        if settings.resume and status(out) == "done" and (out / "results.json").exists():
+            return Run.load(out)  # nothing is left to do, and the report splits are not read again
+        return _adapt(encoder, data, experiment, out, (settings, machine, watch, began))
+
+
+def _adapt(
+    encoder: Encoder, data: Dataset, experiment: Experiment, out: Path, how: tuple[Settings, Machine, Watch, float]
+) -> Run:
+    settings, machine, watch, began = how
     files.write_text(out / "STATUS", "running\n")
-    _describe(out, data, settings)
     prompts = fill(data.templates, data.classes.names)
     for finding in check_lengths(prompts, [encoder.lengths(texts) for texts in prompts], encoder.spec.context):
+        data.audit.warn(finding.code, finding.message)
         watch.say(f"{finding.code} {finding.message}")
+    _describe(out, data, settings)
     limit = began + settings.time_limit if settings.time_limit else float("inf")
     with Stop() as stop:
         job = Job(encoder, data, prompts, settings.seed, machine, watch, stop, limit)
@@ -163,6 +145,9 @@ def adapt(
             raise Interrupted(
                 interrupted.code, f"{interrupted} Everything so far is in {out}; --resume goes on."
             ) from None
+        except KeyboardInterrupt:
+            files.write_text(out / "STATUS", "interrupted\n")
+            raise
         except BaseException:
             files.write_text(out / "STATUS", "failed\n")
             raise
@@ -188,25 +173,33 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
             job.watch.say(f"{name}: {plan.text()}")
         try:
             tuned[name] = fit_method(name, recipe, job, out / "methods" / name)
-        except TooSlow as slow:
-            skipped[name] = str(slow)
-            job.watch.say(str(slow))
-    asked = {name: points(t, job, experiment.alphas) for name, t in tuned.items()}
+        except (TooSlow, DivergenceError) as error:
+            skipped[name] = str(error)
+            job.watch.say(f"left out {name}: {error}")
+        except (torch.OutOfMemoryError, MemoryError):
+            skipped[name] = (
+                f"memory ran out (R02); try a smaller batch: likewise train {name} ... stages.0.fit.batch=32"
+            )
+            job.watch.say(f"left out {name}: {skipped[name]}")
+    asked = {name: points(t, job, _grid(t.recipe, experiment.alphas)) for name, t in tuned.items()}
     select = ask(job, asked, job.data.select)
     contenders, rows = [], []
     for (name, alpha), said in select.items():
         found = accuracy(said.logits_NC, said.labels_N)
-        contenders.append(Contender(name, alpha, tuned[name].trained, found.value, found.n))
+        contenders.append(Contender(name, alpha, tuned[name].kept, found.value, found.n))
         rows += measure(name, alpha, "select", "id", said)
     fixed = {n: t.recipe.merge.alpha for n, t in tuned.items() if t.recipe.merge and t.recipe.merge.alpha != "select"}
     contenders = [c for c in contenders if c.method not in fixed or c.alpha == fixed[c.method]]
-    chosen = choose(contenders)
+    # alpha 0 of any method is the zero-shot model, which stands here in its own name
+    chosen = choose([c for c in contenders if c.alpha != 0])
     own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
     own[chosen.method] = chosen.alpha
     files.write_json(out / "choice.json", {**chosen._asdict(), "alphas": own})
     for name, alpha in own.items():
         select[name, alpha].write(out / "methods" / name / "predictions" / "select.safetensors")
-    report = job.data.read_report(f"once, after {name_of(chosen.method, chosen.alpha)} was chosen on the select split")
+    report = read_report(
+        out, job.data, f"once, after {name_of(chosen.method, chosen.alpha)} was chosen on the select split"
+    )
     for domain, split in report.items():
         for (name, alpha), said in ask(job, asked, split).items():
             rows += measure(name, alpha, "report", domain, said)
@@ -219,10 +212,15 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
         "methods": {name: {**_about(t, experiment), "alpha": own[name]} for name, t in tuned.items()},
         "seconds": time.monotonic() - began,
     }  # fmt: skip
-    files.write_json(out / "data" / "access.json", job.data.access_log)
     files.write_json(out / "results.json", results)
     files.write_text(out / "STATUS", "done\n")
     return results
+
+
+def _grid(recipe: Recipe, alphas: tuple[float, ...]) -> list[float]:
+    """The alphas to ask about: the run's, and the recipe's own where it fixes one."""
+    fixed = recipe.merge.alpha if recipe.merge else "select"
+    return sorted({*alphas, *(() if fixed == "select" else (fixed,))})
 
 
 def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
@@ -230,7 +228,7 @@ def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
     kind = "tuned" if tuned.values else "feature" if tuned.head is not None else "zero-shot"
     return {
         "title": recipe.title, "paper": recipe.paper, "trained": tuned.trained, "seconds": tuned.seconds, "kind": kind,
-        "alphas": list(experiment.alphas) if recipe.merge else [], "refused_path": recipe.no_merge or None,
+        "alphas": _grid(recipe, experiment.alphas) if recipe.merge else [], "refused_path": recipe.no_merge or None,
         "form": recipe.merge.form if recipe.merge else None, "notes": tuned.notes,
     }  # fmt: skip
 

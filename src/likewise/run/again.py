@@ -21,7 +21,7 @@ from likewise.run.adapt import Run
 from likewise.run.artifact import Predictor
 from likewise.run.method import fit_method, points
 from likewise.run.reading import ask
-from likewise.run.results import measure, ood_mean
+from likewise.run.results import measure, ood_mean, read_report
 from likewise.run.stage import Job
 from likewise.run.watch import Stop, Watch
 
@@ -69,14 +69,12 @@ def interpolate(path: Path, alphas: Sequence[float], machine: Machine, watch: Wa
             folder = path / "methods" / name
             if recipe.merge is not None and files.whole(folder / "tuned"):
                 asked[name] = points(fit_method(name, recipe, job, folder), job, alphas)
-        report = data.read_report("likewise interpolate")
+        report = read_report(path, data, "likewise interpolate, after the choice")
         for split in (data.select, *report.values()):
             for (name, alpha), said in ask(job, asked, split).items():
                 rows += measure(name, alpha, "select" if split.role == "select" else "report",
                                 "id" if split.role == "select" else split.name, said)  # fmt: skip
     rows += ood_mean(rows)
-    log = files.read_json(path / "data" / "access.json")
-    files.write_json(path / "data" / "access.json", [*log, *data.access_log])
     found = {"rows": rows, "alphas": list(alphas), "seconds": time.monotonic() - began}
     files.write_json(path / "interpolation.json", found)
     return found
@@ -94,7 +92,7 @@ def labelled(path: Path, classes: ClassTable, options: SourceOptions) -> dict[st
     kept = [f for f in found if f.part == "report"] if "report" in parts else found
     by_domain: dict[str, list[Record]] = {}
     for f in kept:
-        by_domain.setdefault(f.domain or "id", []).append(
+        by_domain.setdefault(f.domain or path.stem, []).append(
             Record(f.key, classes.index(f.folder), f.path, f.row, f.group)
         )
     return {name: Split(name, "report", tuple(records)) for name, records in by_domain.items()}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from likewise.heads import BuiltHead, Linear, LinearHead, Neighbours, Neighbours
 from likewise.merging import lerp
 from likewise.predict import Candidate, features
 from likewise.recipe import Lbfgs, Recipe
-from likewise.run.stage import Job, StageRun
+from likewise.run.stage import Job, StageRun, TooSlow
 
 
 @dataclass
@@ -33,6 +34,11 @@ class Tuned:
     seconds: float
     notes: dict[str, float]
 
+    @property
+    def kept(self) -> int:
+        """How many numbers the method adds to the pretrained model: those that trained, or the neighbours' bank."""
+        return self.head.bank_ND.numel() if isinstance(self.head, NeighboursHead) else self.trained
+
 
 def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
     """Train the recipe from the job's encoder, which is left as it was; or read what an earlier call finished.
@@ -40,11 +46,11 @@ def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
     Writes `plan.json`, `journal.jsonl`, `checkpoints/` while it trains and `tuned/` in the end. Raises `Interrupted`
     (4) after a checkpoint when a stop was asked for, `TooSlow` at the deadline.
     """
-    identity = fingerprint(
-        [recipe.tree(), job.encoder.spec.digest, job.encoder.rate_scale, job.data.train.digest, job.seed]
-    )
+    identity = fingerprint([recipe.tree(), job.encoder.spec.digest, job.data.train.digest, job.seed])
     if files.whole(folder / "tuned"):
         return _read(recipe, folder / "tuned", len(job.prompts), identity)
+    if any(stage.fit for stage in recipe.stages) and time.monotonic() > job.deadline:
+        raise TooSlow("T01", f"{name} was not begun: the time limit has passed.")
     folder.mkdir(parents=True, exist_ok=True)
     before = job.encoder.state()
     names: dict[str, int] = {}

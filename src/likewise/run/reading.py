@@ -17,6 +17,7 @@ def ask(job: Job, asked: Mapping[str, Mapping[Alpha, Candidate]], split: Split) 
     still = {key for key, candidate in everyone.items() if not candidate.values or key[1] == 0}
 
     def progress(done: int, total: int) -> None:
+        job.heed(f"while reading {split.name}")
         job.watch.bar(f"reading {split.name}", done, total)
 
     said: dict[tuple[str, Alpha], Predictions] = {}
@@ -26,6 +27,10 @@ def ask(job: Job, asked: Mapping[str, Mapping[Alpha, Candidate]], split: Split) 
     moved = {key: candidate for key, candidate in everyone.items() if key not in still}
     if moved:
         said |= dict(
-            zip(moved, predict(job.encoder, list(moved.values()), split, progress=progress, **job.reading), strict=True)
+            zip(
+                moved,
+                predict(job.encoder, list(moved.values()), split, **{**job.reading, "progress": progress}),
+                strict=True,
+            )
         )
     return {key: said[key] for key in everyone}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from likewise import files
+from likewise.data.records import Dataset, Split
 from likewise.metrics import Estimate, accuracy, ece, macro_recall, mean_of
 from likewise.predict import Predictions
 
@@ -33,6 +36,14 @@ def ood_mean(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         row(method, alpha, "report", "ood-mean", metric, mean_of(parts))
         for (method, alpha, metric), parts in groups.items()
     ]
+
+
+def read_report(out: Path, data: Dataset, why: str) -> dict[str, Split]:
+    """The report splits, after the reading has been written to the run's log: what is read is logged, come what may."""
+    path = out / "data" / "access.json"
+    splits = data.read_report(why)
+    files.write_json(path, [*(files.read_json(path) if path.exists() else []), data.access_log[-1]])
+    return splits
 
 
 def find(rows: Iterable[Mapping[str, Any]], **want: Any) -> Mapping[str, Any] | None:

@@ -47,8 +47,17 @@ class Job:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How pictures are read, as keyword arguments of `predict` and `features`."""
-        return {"batch": self.machine.eval_batch, "workers": self.machine.workers}
+        """How pictures are read: keyword arguments of `predict` and `features`. A stop asked for is heard."""
+
+        def progress(done: int, total: int) -> None:
+            self.heed(f"while reading pictures ({done} of {total})")
+
+        return {"batch": self.machine.eval_batch, "workers": self.machine.workers, "progress": progress}
+
+    def heed(self, where: str) -> None:
+        """Raise `Interrupted` if a stop was asked for."""
+        if self.stop.asked:
+            raise Interrupted("I01", f"Stopped {where}.")
 
     def tokens_CTL(self) -> Tensor:
         flat = self.encoder.tokenize([text for texts in self.prompts for text in texts])
@@ -92,6 +101,7 @@ class StageRun:
                     self.head.weight.copy_(head.weight)
                     self.head.bias.copy_(head.bias)
             job.watch.bar(self.name, number + 1, len(fit.path), f"C={solution.c:g}")
+            job.heed(f"in {self.name} at C={solution.c:g}")
         self._write_journal(rows)
         return time.monotonic() - began
 

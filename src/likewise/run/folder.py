@@ -1,0 +1,58 @@
+"""The run folder: entered, resumed, replaced or refused, and held by one process at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from likewise import files
+from likewise.errors import ConfigError, UsageError
+from likewise.recipe import Experiment
+
+OURS = ("config.yaml", "STATUS", "command.txt", "environment.json", "choice.json", "results.json", "interpolation.json",
+        "report.html", "report.md", "data", "methods", "model")  # fmt: skip
+"""Everything that a run writes. --overwrite removes these and nothing else."""
+
+
+def status(out: Path) -> str:
+    """`running`, `done`, `interrupted` or `failed`, as the run left it."""
+    return (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"
+
+
+def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+    """Make or enter the run folder. Raises R01 where something would be lost or mixed."""
+    config = out / "config.yaml"
+    if resume and overwrite:
+        raise UsageError("R01", "--resume keeps what is there and --overwrite replaces it; say one of them.")
+    if out.exists() and not out.is_dir():
+        raise UsageError("R01", f"{out} is a file. Use -o with another folder.")
+    if out.exists() and any(path.name != LOCK for path in out.iterdir()):
+        try:
+            old = Experiment.read(config)
+        except (OSError, ConfigError):
+            raise UsageError(
+                "R01", f"{out} is not empty and is not a run of ours. Use -o with another folder."
+            ) from None
+        if overwrite:
+            for name in OURS:
+                files.remove(out / name)
+        elif not resume:
+            kind = "a finished run" if status(out) == "done" else "an unfinished run"
+            raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where "
+                             "it stopped), or --overwrite.")  # fmt: skip
+        else:
+            _same(old, experiment, out)
+            files.sweep(out)
+    files.write_text(config, experiment.yaml())
+
+
+def _same(old: Experiment, new: Experiment, out: Path) -> None:
+    before, now = old.tree(), new.tree()
+    differ = [key for key in now if before[key] != now[key] and key != "recipes"]
+    names = {*before["recipes"], *now["recipes"]}
+    differ += [f"recipes.{n}" for n in names if before["recipes"].get(n) != now["recipes"].get(n)]
+    if differ:
+        raise UsageError("R01", f"{out} holds another experiment; {', '.join(sorted(differ))} differ. "
+                         "Use -o with another folder, or --overwrite.")  # fmt: skip
+
+
+LOCK = ".lock"
