@@ -42,7 +42,9 @@ def verdict(values: list[float]) -> str:
 
 
 def main(
-    seeds: Annotated[int, typer.Option(min=2)] = 5, out: Path = Path("runs/orderings"), write: Path = Path("docs/orderings.md")
+    seeds: Annotated[int, typer.Option(min=2)] = 5,
+    out: Path = Path("runs/orderings"),
+    write: Path = Path("docs/orderings.md"),
 ) -> None:
     encoder = lw.load("icon-clip")
     runs = []
@@ -51,12 +53,21 @@ def main(
             folder = out / f"seed-{seed}"
             if not (folder / "results.json").exists():
                 recipe = {name: lw.recipes.RECIPES[name] for name in ("linear", *METHODS)}
-                lw.adapt(encoder, DATASETS["iconshift"](), recipe, folder, seed=seed, alphas=ALPHAS, resume=True, watch=watch)
+                lw.adapt(
+                    encoder, DATASETS["iconshift"](), recipe, folder, seed=seed, alphas=ALPHAS, resume=True, watch=watch
+                )
             runs.append(lw.Run.load(folder).results)
 
     def value(run: dict, method: str, alpha: float | None, domain: str) -> float:
         split = "select" if domain == "select" else "report"
-        row = find(run["rows"], method=method, alpha=alpha, split=split, metric="accuracy", domain="id" if domain == "select" else domain)
+        row = find(
+            run["rows"],
+            method=method,
+            alpha=alpha,
+            split=split,
+            metric="accuracy",
+            domain="id" if domain == "select" else domain,
+        )
         assert row is not None
         return float(row["value"])
 
@@ -72,12 +83,18 @@ def main(
         return out
 
     lines = ["| method | alpha | in distribution | OOD mean |", "|---|---|---:|---:|"]
-    lines.append(f"| zero-shot | | {100 * over('zero-shot', None, 'id')[0]:.1f} | {100 * over('zero-shot', None, 'ood-mean')[0]:.1f} |")
+    lines.append(
+        f"| zero-shot | | {100 * over('zero-shot', None, 'id')[0]:.1f} | {100 * over('zero-shot', None, 'ood-mean')[0]:.1f} |"
+    )
     lines.append(f"| LP | 1 | {interval(over('linear', 1.0, 'id'))} | {interval(over('linear', 1.0, 'ood-mean'))} |")
     for method in METHODS:
         for alpha in ALPHAS[1:]:
-            lines.append(f"| {TITLES[method]} | {alpha:g} | {interval(over(method, alpha, 'id'))} | {interval(over(method, alpha, 'ood-mean'))} |")
-        lines.append(f"| {TITLES[method]} | best on select | {interval(on_select(method, 'id'))} | {interval(on_select(method, 'ood-mean'))} |")
+            lines.append(
+                f"| {TITLES[method]} | {alpha:g} | {interval(over(method, alpha, 'id'))} | {interval(over(method, alpha, 'ood-mean'))} |"
+            )
+        lines.append(
+            f"| {TITLES[method]} | best on select | {interval(on_select(method, 'id'))} | {interval(on_select(method, 'ood-mean'))} |"
+        )
 
     def minus(a: list[float], b: list[float]) -> list[float]:
         return [x - y for x, y in zip(a, b, strict=True)]
@@ -102,12 +119,15 @@ def main(
     told = ["| claim | difference, points | here |", "|---|---:|---|"]
     told += [f"| {name} | {interval(found := difference())} | {verdict(found)} |" for name, _, difference in claims]
     first = runs[0]
-    counts = {d: find(first["rows"], method="zero-shot", split="report", domain=d, metric="accuracy")["n"] for d in ("id", "ood-mean")}  # type: ignore[index]
+    counts = {
+        d: find(first["rows"], method="zero-shot", split="report", domain=d, metric="accuracy")["n"]
+        for d in ("id", "ood-mean")
+    }  # type: ignore[index]
     text = f"""# Which of the papers' orderings hold on IconShift
 
 Made by `python examples/orderings.py --seeds {seeds}` with icon-clip, on {os.cpu_count()} CPU cores. Top-1 accuracy in
 percent, mean over {seeds} seeds (order and captions; the data are the same) with 95 % t-intervals over seeds;
-{counts['id']} pictures in distribution, {counts['ood-mean']} over the other styles, whose mean is unweighted. The interval
+{counts["id"]} pictures in distribution, {counts["ood-mean"]} over the other styles, whose mean is unweighted. The interval
 over seeds says how repeatable training is, not how the numbers would move with other pictures: for that, one run's table
 has Wilson intervals of about ± 5 points.
 

@@ -88,9 +88,6 @@ def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(
     assert rates[:4] == pytest.approx([lr / 3, 2 * lr / 3, lr, lr])
     assert rates[3:] == pytest.approx([lr * (1 + math.cos(math.pi * i / 9)) / 2 for i in range(10)])
     assert rates[12] == pytest.approx(0, abs=1e-12)  # one after the last
-    with monkeypatch.context() as patch:
-        patch.setattr(training.work.encoder, "rate_scale", 3.0)
-        assert [training.rate(step) for step in range(13)] == pytest.approx([3 * rate for rate in rates])
     for warmup, first in ((0.0, lr), (1.0, lr / 12)):
         work = work_for(encoder_of("plain"), data, "ln", "stages.0.fit.epochs=4", f"stages.0.fit.warmup={warmup}")
         assert Training(work).rate(0) == pytest.approx(first)

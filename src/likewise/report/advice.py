@@ -128,7 +128,7 @@ def next_steps(
     return steps or [
         (
             "Use it.",
-            "Nothing here asks for work: `likewise predict` takes this folder, and `model/` in it is an open_clip folder.",
+            "Nothing here asks for work: `likewise predict` takes this folder; its `model/` is an open_clip folder.",
         )
     ]
 
