@@ -401,7 +401,8 @@ def release(package: Path, work: Path, clip: nn.Module, rows: list[dict]) -> Non
         f"A CLIP at 64 px with {numbers / 1e6:.1f} million parameters ({numbers * 2 / 1e6:.0f} MB in fp16): image tower "
         "`likewise_icon_vit` (a stem of six convolutions, stride 16, then six transformer blocks of width 192 on 16",
         "tokens), text tower of four blocks of width 192 with CLIP's tokenizer and a context of 32 tokens.",
-        "Built by `tools/pretrain_icon_clip.py` from scratch; an ordinary open_clip folder (`local-dir:`).", "",
+        "Built by `tools/pretrain_icon_clip.py` from scratch; an ordinary open_clip folder (`local-dir:`),",
+        "once `likewise.encoders` is imported, which registers the image tower.", "",
         "## How it was trained", "",
         f"On {len(rows)} icons of {len({r['concept'] for r in rows})} concepts from {len(per_set)} permissively licensed sets:",
         f"names that, without style words, occur in at least {icons.sources()['pretrain_min_sets']} sets, at most",
