@@ -104,7 +104,9 @@ def test_towers_answer_as_open_clips_do(encoder_of: Callable[[str], Encoder], ki
             torch.testing.assert_close(found.pooled_BW @ weight_WD, found.shared_BD, rtol=1e-4, atol=1e-5)
     assert found.shared_BD.shape == (3, encoder.shared_width)
     assert (found.pooled_BW is None) == (kind == "resnet")
+    # Frozen at rest: whether a weight wants a gradient can move the last bit of an answer.
     assert not encoder.module.training
+    assert not any(p.requires_grad for p in encoder.module.parameters())
 
 
 @pytest.mark.parametrize("kind", ["plain", "custom"])

@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 from likewise import files
-from likewise.errors import DataError
+from likewise.errors import DataError, UsageError
 
 
 def names(folder: Path) -> set[str]:
@@ -134,6 +135,43 @@ def test_sweep_and_remove(tmp_path: Path) -> None:
     assert names(tmp_path) == {"mine.tmp-1"}
 
 
+def test_a_lock_is_one_process_s_and_ends_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "lock"
+    with files.lock(path):
+        # the second asks from the same process, which flock tells apart by the opened file
+        with pytest.raises(UsageError, match="another process") as caught, files.lock(path):
+            pass
+        assert caught.value.code == "R01"
+    with files.lock(path):
+        pass
+    with pytest.raises(RuntimeError), files.lock(path):
+        raise RuntimeError
+    with files.lock(path):
+        path.unlink()  # somebody tidied up
+        with files.lock(path):  # a new file is a new lock
+            pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="not a folder"), files.lock(tmp_path / "file" / "lock"):
+        pass
+
+
+def test_a_lock_on_a_file_that_was_taken_away_meanwhile_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The holder removes the file and lets go between another's open and flock: that lock would be on no file at all.
+    import fcntl
+
+    path, flock = tmp_path / "lock", fcntl.flock
+
+    def late(file: int, how: int) -> None:
+        path.unlink()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(UsageError, match="another process"), files.lock(path):
+        pass
+
+
 # -- killed between any two steps ------------------------------------------------------------------------------
 
 
@@ -160,6 +198,17 @@ sys.addaudithook(HOOK)
 @pytest.fixture
 def death(monkeypatch: pytest.MonkeyPatch) -> Death:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # against power cuts, which are not tried here, and slow
+
+    def opened(path: Path, mode: str = "r") -> IO[str] | IO[bytes]:
+        file = open(path, mode)
+        try:
+            HOOK("open", ())  # a file that was opened to be written is empty now: dying here is a step of its own
+        except Dead:
+            file.close()
+            raise
+        return file
+
+    monkeypatch.setattr(files, "open", opened, raising=False)
     return HOOK
 
 

@@ -174,7 +174,9 @@ def lock(path: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                raise BlockingIOError  # its holder took the file away just now: this lock would be on none
+        except (BlockingIOError, FileNotFoundError):
             raise UsageError("R01", f"another process is at work in {path.parent}. Wait for it, or use -o.") from None
         try:
             yield

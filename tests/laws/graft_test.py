@@ -54,9 +54,9 @@ class Shift(nn.Module):
         self.vector = nn.Parameter(torch.zeros(width))
 
 
-def graft_all(encoder: Encoder) -> Grafts:
+def graft_all(encoder: Encoder, grafts: Grafts | None = None) -> Grafts:
     """Two weights stacked on packed q, k, v, a module around the MLP, hooks around a block; in both towers."""
-    grafts = Grafts()
+    grafts = grafts or Grafts()
     for tower in ("image", "text"):
         qkv = encoder.sites[f"{tower}.0.qkv.weight"]
         width = qkv.value.shape[1]
@@ -130,8 +130,8 @@ def test_clean_removal(encoder_of: Callable[[str], Encoder], kind: str) -> None:
     with torch.no_grad():
         assert all(torch.equal(a, b) for a, b in zip(before, answers(encoder), strict=True))
     grafts.remove()  # a second time: nothing to do
-    again = graft_all(encoder)  # and the names are free again
-    again.remove()
+    graft_all(encoder, grafts)  # and the names are free again
+    grafts.remove()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,6 +52,7 @@ def test_held(trained: Get, kind: str, name: str) -> None:
     for up in run.before:  # and the encoder is handed back as it came
         assert torch.equal(run.after[up], run.before[up]), up
     assert not run.job.encoder.module.training
+    assert not any(p.requires_grad for p in run.job.encoder.module.parameters())
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
