@@ -200,7 +200,7 @@ def death(monkeypatch: pytest.MonkeyPatch) -> Death:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # against power cuts, which are not tried here, and slow
 
     def opened(path: Path, mode: str = "r") -> IO[str] | IO[bytes]:
-        file = open(path, mode)
+        file = open(path, mode)  # noqa: SIM115 (its opener closes it)
         try:
             HOOK("open", ())  # a file that was opened to be written is empty now: dying here is a step of its own
         except Dead:

@@ -47,7 +47,7 @@ def main(run: Path) -> None:
                         f"--window-size=1120,{HEIGHT}", (run / "report.html").absolute().as_uri()], check=True)  # fmt: skip
         out = ROOT / "docs/images/report.png"
         out.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(shot).convert("P", palette=Image.Palette.ADAPTIVE, colors=128).save(out, optimize=True)
+        Image.open(shot).convert("RGB").save(out, optimize=True)
 
 
 if __name__ == "__main__":
