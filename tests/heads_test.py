@@ -121,5 +121,9 @@ def test_heads_survive_their_tensors() -> None:
     x_BD = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
     linear = LinearHead(x_BD[:3], x_BD[:3, 0])
     assert torch.equal(head_from(head_tensors(linear), Config(), 3)(x_BD), linear(x_BD))
+    bank_ND = unit(torch.randn(500, 5, generator=torch.Generator().manual_seed(2)))
+    assert not torch.equal(unit(bank_ND), bank_ND)  # unit length twice is not bitwise unit length once, so:
+    large = NeighboursHead(bank_ND, torch.zeros(500), 3, Neighbours())
+    assert torch.equal(head_from(head_tensors(large), large.config, 3).state_dict()["bank_ND"], bank_ND)
     knn = NeighboursHead(unit(x_BD), torch.tensor([0, 1, 2, 1]), 3, Neighbours(k=2))
     assert torch.equal(head_from(head_tensors(knn), knn.config, 3)(x_BD), knn(x_BD))
