@@ -41,7 +41,9 @@ class Config(BaseModel):
 
     def yaml(self) -> str:
         """The tree as YAML, which `read` takes back."""
-        return yaml.safe_dump(self.tree(), sort_keys=False, allow_unicode=True, width=120)
+        tree = self.tree()
+        readable = "\x85" not in json.dumps(tree, ensure_ascii=False)  # the one character PyYAML loses unescaped
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=readable, width=120)
 
     def edited(self, *edits: str) -> Self:
         """The tree with `path=value` edits, e.g. `stages.0.fit.lr=3e-4`. Values are YAML."""
