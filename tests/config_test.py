@@ -30,7 +30,7 @@ def test_an_unknown_key_names_itself_the_near_miss_and_the_fields() -> None:
     said = refusal(Recipe, {"titel": "x", "stages": [{}]})
     assert "here.yaml: unknown key «titel»." in said
     assert "Did you mean title?" in said
-    assert "Fields: title, paper, stages, merge, no_merge." in said
+    assert "Fields: title, paper, stages, merge, no_merge, soup." in said
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,12 @@ def test_a_missing_and_a_bad_value_are_named_with_their_path() -> None:
     said = refusal(AdamW, {"lr": -1, "batch": "many"})
     assert "lr=-1: Input should be greater than 0" in said
     assert "batch='many'" in said  # all mistakes at once
-    said = refusal(Recipe, {"stages": [{"trains": ["head"], "fit": {"kind": "sgd"}}]})
-    assert "'adamw', 'lbfgs'" in said  # the choices
+    said = refusal(Recipe, {"stages": [{"trains": ["head"], "fit": {"kind": "adam"}}]})
+    assert "'adamw', 'sgd', 'lbfgs', 'majorize'" in said  # the choices
+    said = refusal(Recipe, {"stages": [{"adapters": [{"kind": "loar"}]}]})
+    assert "'film', 'lora', 'maple'" in said
+    said = refusal(Recipe, {"stages": [{"head": {"kind": "txt"}}]})
+    assert "'text', 'keep', 'clip-adapter'" in said
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,28 @@ def test_a_missing_and_a_bad_value_are_named_with_their_path() -> None:
         ({"stages": [{"trains": ["image"]}]}, "needs a fit"),
         ({"stages": [{"fit": {"kind": "adamw", "lr": 1}}]}, "needs a fit"),
         ({"stages": [{"trains": ["image"], "fit": {"kind": "lbfgs"}}]}, "constant features"),
+        ({"stages": [{"trains": ["image"], "fit": {"kind": "majorize"}}]}, "constant features"),
+        ({"stages": [{"trains": ["head"], "fit": {"kind": "majorize"}}]}, "the solver of the lp++ head, and of no"),
+        (
+            {"stages": [{"trains": ["head"], "head": {"kind": "lp++"}, "fit": {"kind": "sgd", "lr": 1}}]},
+            "the solver of the lp++ head, and of no other",
+        ),
+        (
+            {"stages": [{"trains": ["head"], "head": {"kind": "linear", "bias": False}, "fit": {"kind": "lbfgs"}}]},
+            "a linear head with a bias",
+        ),
         ({"stages": [{"trains": ["head"], "fit": {"kind": "adamw", "lr": 1}}]}, "a text head has no numbers"),
+        (
+            {"stages": [{"trains": ["head"], "head": {"kind": "tip"}, "fit": {"kind": "adamw", "lr": 1}}]},
+            "a tip head has no numbers of its own to train",
+        ),
+        (
+            {"stages": [{"head": {"kind": "linear", "features": "pooled"}}]},
+            "pooled features cannot start from the texts",
+        ),
+        ({"stages": [{"adapters": [{"kind": "prompt", "text": "a"}]}]}, "text needs one {}"),
+        ({"stages": [{}], "merge": {"form": "weights"}}, "merge: nothing trained, so there is no second end"),
+        ({"stages": [{}], "soup": {}}, "soup: nothing is trained by steps"),
         ({"stages": [{"head": {"kind": "keep"}}]}, "cannot begin with the head of the stage before"),
         (
             {"stages": [{"trains": ["head"], "head": {"kind": "linear"}, "loss": {"kind": "contrastive"},
@@ -85,7 +110,11 @@ def test_a_missing_and_a_bad_value_are_named_with_their_path() -> None:
     ],
 )  # fmt: skip
 def test_contradictions_are_refused(tree: object, why: str) -> None:
-    assert why in refusal(Recipe, tree)
+    said = refusal(Recipe, tree)
+    assert why in said
+    assert "Value error" not in said
+    assert "{'" not in said  # the path says where; the tree is not shown
+    assert len(said.splitlines()) == 1
 
 
 def test_trees_are_frozen() -> None:

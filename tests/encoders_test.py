@@ -53,7 +53,7 @@ def test_the_vocabulary_is_the_same_for_every_transformer(encoder_of: Callable[[
         for tower, count in (("image", depth), ("text", 2)):
             found = {n for n in encoder.sites if n.split(".")[0] == tower and n.split(".")[1].isdigit()}
             assert found == {f"{tower}.{i}.{part}" for i in range(count) for part in parts}
-            assert {f"{tower}.0", f"{tower}.0.attention", f"{tower}.0.mlp"} <= set(encoder.children)
+            assert {f"{tower}.0.block", f"{tower}.0.attention", f"{tower}.0.mlp"} <= set(encoder.children)
         assert {"image.norm_post.weight", "text.norm_post.bias"} <= set(encoder.sites)
     assert encoder_of("resnet").blocks("image") == 0
 

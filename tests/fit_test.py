@@ -1,34 +1,57 @@
-"""The loop and the solver: schedule, sampling, guard; and scikit-learn's objective."""
+"""The loop and the solver: schedule, sampling, losses, guard; and scikit-learn's objective."""
 
-# C classes, D shared width, N training pictures.
+# B images, C classes, D shared width, N training pictures, T templates.
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from likewise.data.order import pairs, permutation
+from likewise.adapters import Film, Prompt
+from likewise.data import views
+from likewise.data.batches import Batch
+from likewise.data.order import choose, pairs, permutation
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
-from likewise.fit import DivergenceError, Training, Work, lbfgs_path
+from likewise.errors import ConfigError
+from likewise.fit import DivergenceError, Training, Work
 from likewise.heads import LinearHead, text_head, unit
-from likewise.recipe import AdamW, Lbfgs
+from likewise.recipe import AdamW, Lbfgs, Recipe, Sgd, one
 from likewise.recipes import RECIPES
-from tiny import make_job, shrunk
+from likewise.solve import lbfgs_path
+from tiny import TEMPLATES, make_job, shrunk
+from works import work_of
 
 
 def work_for(encoder: Encoder, data: Dataset, name: str, *edits: str) -> Work:
-    """The last stage of a recipe, ready to train; a linear head starts from the texts."""
-    job = make_job(encoder, data)
-    stage = shrunk(RECIPES[name], *edits).stages[-1]
-    head = text_head(encoder, job.prompts) if stage.head.kind != "text" else None
-    return Work(stage, encoder, head, data.train, job.tokens_CTL(), job.prompts, job.seed)
+    """The last stage of a recipe, ready to train."""
+    return work_of(make_job(encoder, data), shrunk(RECIPES[name], *edits))
+
+
+Begin = Callable[..., Training]
+
+
+@pytest.fixture
+def begin(encoder_of: Callable[[str], Encoder], data: Dataset) -> Iterator[Begin]:
+    """The last stage of a recipe, about to train on the plain encoder; each call begins where the first did."""
+    encoder = encoder_of("plain")
+    before = encoder.state()
+
+    def go(recipe: str | Recipe, *edits: str) -> Training:
+        encoder.grafts.remove()
+        encoder.put(before)
+        value = shrunk(RECIPES[recipe], *edits) if isinstance(recipe, str) else recipe.edited(*edits)
+        return Training(work_of(make_job(encoder, data), value))
+
+    yield go
+    encoder.grafts.remove()
+    encoder.put(before)
 
 
 # -- L-BFGS -----------------------------------------------------------------------------------------------------
@@ -219,6 +242,194 @@ def test_gradients_are_clipped_and_their_norm_is_told(encoder_of: Callable[[str]
     assert sizes[1e-3] == (pytest.approx(sizes[0.0][0]), pytest.approx(1e-3, rel=1e-2))
 
 
-def test_an_adamw_stage_needs_its_settings() -> None:
-    with pytest.raises(ValueError, match="lr"):
-        AdamW()  # type: ignore[call-arg]
+def test_a_stage_of_steps_needs_its_settings() -> None:
+    for kind in (AdamW, Sgd):
+        with pytest.raises(ValueError, match="lr"):
+            kind()  # type: ignore[call-arg]
+
+
+# -- momentum ---------------------------------------------------------------------------------------------------
+
+
+def test_sgd_is_momentum_by_hand_and_takes_its_buffer_up_again(begin: Begin) -> None:
+    edits = ("stages.0.fit.lr=0.5", "stages.0.fit.decay=0.25", "stages.0.fit.epochs=2", "stages.0.fit.warmup=0")
+    training = begin("coop", *edits)
+    (name,) = training.trained
+    want_NW = training.trained[name].detach().double().clone()
+    buffer_NW = torch.zeros_like(want_NW)
+    steps, saved = [], {}
+    for step in training.run():
+        parameter = training.trained[name]
+        assert parameter.grad is not None
+        buffer_NW = 0.9 * buffer_NW + parameter.grad.double() + 0.25 * want_NW  # the decay is in the gradient
+        want_NW = want_NW - step.rate * buffer_NW
+        torch.testing.assert_close(parameter.detach().double(), want_NW, rtol=1e-4, atol=1e-6)
+        steps.append(step)
+        if len(steps) == 2:
+            saved = {key: value.clone() for key, value in training.tensors().items()}
+    end = {key: value.clone() for key, value in training.tensors().items()}
+    assert set(saved) == {f"weight/{name}", f"momentum_buffer/{name}"}
+    assert saved[f"momentum_buffer/{name}"].any()
+    again = begin("coop", *edits)
+    again.restore(saved, 2)
+    assert list(again.run()) == steps[2:]
+    assert all(torch.equal(value, end[key]) for key, value in again.tensors().items())
+    # without the buffer it would be another training
+    forgetful = begin("coop", *edits)
+    forgetful.restore({f"weight/{name}": saved[f"weight/{name}"]}, 2)
+    assert [step.loss for step in forgetful.run()][1:] != [step.loss for step in steps[3:]]
+
+
+# -- features computed once -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cosine", "coop", "prolip", "kim-probe", "cross-modal"])
+def test_features_are_images_in_the_evaluation_view(begin: Begin, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    still = begin(name, "stages.0.fit.epochs=2", "stages.0.fit.lr=0.01")
+    assert still.still is not None
+    pooled = name in ("prolip", "kim-probe")  # where the projection trains, or the head stands before it
+    assert (still.still.pooled_BW is not None) == pooled
+    want = [step.loss for step in still.run()]
+    end = {key: value.detach().clone() for key, value in still.trained.items()}
+    edits = ("stages.0.fit.epochs=2", "stages.0.fit.lr=0.01", "stages.0.fit.sampling=images")
+    moving = begin(name, *edits)
+    assert moving.still is None
+    assert [step.loss for step in moving.run()] != pytest.approx(want, rel=1e-3)  # it draws views of its own
+    monkeypatch.setattr(views, "train", lambda image, spec, _: views.evaluate(image, spec))
+    plain = begin(name, *edits)
+    assert [step.loss for step in plain.run()] == pytest.approx(want, rel=1e-4)
+    for key, value in plain.trained.items():
+        torch.testing.assert_close(value.detach(), end[key], rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_features_are_refused_where_the_trunk_trains(begin: Begin, encoder_of: Callable[[str], Encoder]) -> None:
+    fit = AdamW(lr=1.0, sampling="features")
+    asked = {
+        ("image.*norm*", "text.*norm*"): "image.norm_pre.weight",
+        ("image.projection", "image.1.up.bias"): "image.1.up.bias",  # the projection alone would do
+        ("text", "image.class"): "image.class",
+    }
+    for trains, moved in asked.items():
+        with pytest.raises(ConfigError, match=f"sampling «features» computes features once, but {moved} trains"):
+            begin(one(trains=trains, fit=fit))
+    both = one(adapters=(Prompt(length=4), Film()), trains=("adapters",), fit=fit)
+    with pytest.raises(ConfigError, match=r"but adapters\.film\.image\.0\.norm1\.gain trains"):
+        begin(both)
+    begin(one(trains=("image.projection", "text"), fit=fit))
+    begin(one(adapters=(Film(at=("text.*.norm1",)),), trains=("adapters", "scale"), fit=fit))
+
+
+def test_steps_per_shot_walk_through_as_many_epochs_as_they_need(begin: Begin) -> None:
+    training = begin("clip-lora", "stages.0.fit.per_shot=2")
+    assert training.total == 2 * 6  # 18 pictures of 3 classes
+    assert [training._rows(step)[0] for step in range(12)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+
+
+# -- what a step minimises --------------------------------------------------------------------------------------
+
+
+def first_batch(training: Training) -> Batch:
+    return next(iter(training._batches()))
+
+
+def log_softmax(logits_BC: np.ndarray) -> np.ndarray:
+    top_B1 = logits_BC.max(1, keepdims=True)
+    return logits_BC - top_B1 - np.log(np.exp(logits_BC - top_B1).sum(1, keepdims=True))
+
+
+def test_one_over_shots_is_the_strength_of_the_pull(begin: Begin) -> None:
+    free = begin("prolip", "stages.0.loss.l2_sp=0")
+    g = torch.Generator().manual_seed(3)
+    step_WD = 0.1 * torch.randn(32, 16, generator=g)
+    losses = {}
+    for strength in ("0", "1/shots", "0.5"):
+        training = begin("prolip", f"stages.0.loss.l2_sp={strength}")
+        assert set(training.start) == (set() if strength == "0" else {"image.projection"})
+        with torch.no_grad():
+            training.trained["image.projection"].add_(step_WD)
+        losses[strength] = float(training._loss(first_batch(training), 0).detach())
+    far = float(step_WD.double().square().sum())
+    assert losses["1/shots"] - losses["0"] == pytest.approx(far / 6, rel=1e-4)  # 18 pictures of 3 classes
+    assert losses["0.5"] - losses["0"] == pytest.approx(far / 2, rel=1e-4)
+    assert free.start == {}
+
+
+def test_half_of_a_cross_modal_batch_are_texts(begin: Begin, data: Dataset) -> None:
+    training = begin("cross-modal")
+    head, encoder = training.work.head, training.work.encoder
+    assert isinstance(head, LinearHead)
+    with torch.no_grad():  # away from the texts that it starts at
+        head.weight.add_(torch.randn(3, 16, generator=torch.Generator().manual_seed(4)))
+        tokens_CTL = encoder.tokenize([t.format(name) for name in data.classes.names for t in TEMPLATES])
+        text_CTD = encoder.module.encode_text(tokens_CTL).reshape(3, 2, 16).double()
+        pixels_NCHW = torch.stack([views.evaluate(data.train.open(i), encoder.spec) for i in range(18)])
+        image_ND = encoder.module.encode_image(pixels_NCHW).double().numpy()
+    text_CD = (text_CTD / text_CTD.norm(dim=2, keepdim=True)).mean(1)
+    rows_CD = (text_CD / text_CD.norm(dim=1, keepdim=True)).numpy()
+    seen = set()
+    for step, batch in enumerate(training._batches()):
+        index_B, b = batch.index_B.numpy(), len(batch.index_B)
+        x_BD = image_ND[index_B] / np.linalg.norm(image_ND[index_B], axis=1, keepdims=True)
+        weight_CD = head.weight.detach().double().numpy()
+        class_B = choose(0, step, np.arange(b), 3)
+        seen |= set(class_B.tolist())
+        of_images = -log_softmax(x_BD @ weight_CD.T)[np.arange(b), data.train.labels_N[index_B]].mean()
+        of_texts = -log_softmax(rows_CD[class_B] @ weight_CD.T)[np.arange(b), class_B].mean()
+        found = float(training._loss(batch, step).detach())
+        assert found == pytest.approx((of_images + of_texts) / 2, rel=1e-4)
+        assert abs(of_images - of_texts) > 0.05
+    assert seen == {0, 1, 2}
+
+
+def test_a_heads_penalty_is_part_of_the_loss(begin: Begin) -> None:
+    g = torch.Generator().manual_seed(5)
+    residual_CD = 0.3 * torch.randn(3, 16, generator=g)
+    losses, pulls_C = {}, torch.zeros(3)
+    for anchor in ("none", "clap"):
+        training = begin("clap", f"stages.0.head.anchor={anchor}")
+        head = training.work.head
+        assert head is not None
+        with torch.no_grad():
+            head.get_parameter("residual").copy_(residual_CD)
+        losses[anchor] = float(training._loss(first_batch(training), 0).detach())
+        pulls_C = head.state_dict().get("pull_C", pulls_C)
+    want = (pulls_C * residual_CD.square().sum(1)).mean()
+    assert losses["clap"] - losses["none"] == pytest.approx(float(want), rel=1e-4)
+    assert want > 0.1
+
+
+def test_the_scale_trains_beside_texts_that_are_held(begin: Begin) -> None:
+    training = begin(one(trains=("image.norm_post", "scale"), fit=AdamW(lr=0.01, epochs=1, batch=8)))
+    encoder, batch = training.work.encoder, first_batch(training)
+    start = encoder.scale.item()
+    training.optimizer.zero_grad()  # another test's
+    loss = training._loss(batch, 0)
+    loss.backward()
+    slope = training.trained["scale"].grad
+    assert slope is not None
+    with torch.no_grad():  # a number's slope by two looks
+        found = []
+        for way in (1e-2, -1e-2):
+            training.trained["scale"].add_(way)
+            found.append(training._loss(batch, 0).item())
+            training.trained["scale"].sub_(way)
+        rows_CD = text_head(encoder, training.work.prompts).weight / encoder.scale
+        image_BD = unit(encoder.image(batch.pixels_BCHW).shared_BD)
+        cosine_BC = (image_BD @ rows_CD.T).double().numpy()
+    want = -log_softmax(start * cosine_BC)[np.arange(8), batch.labels_B].mean()
+    assert loss.item() == pytest.approx(want, rel=1e-4)
+    assert slope.item() == pytest.approx((found[0] - found[1]) / 2e-2, rel=1e-2)
+    training.optimizer.zero_grad()
+    next(iter(training.run()))
+    assert encoder.scale.item() != start
+
+
+def test_a_stages_own_templates_train_and_the_datas_predict(begin: Begin, data: Dataset) -> None:
+    training = begin("clip-lora")
+    assert training.work.captions == [[f"a photo of a {name}"] for name in data.classes.names]
+    assert training.work.prompts == [[t.format(name) for t in TEMPLATES] for name in data.classes.names]
+    assert training.tokens_CTL.shape == (3, 1, 16)
+    coop = begin("coop-words")  # an adapter's texts do both
+    assert coop.work.captions == coop.work.prompts
+    assert coop.tokens_CTL.min() == -4  # four learned words
+    assert begin("lora").work.captions == training.work.prompts

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likewise.errors import ConfigError
-from likewise.names import make_plan, select
+from likewise.names import make_plan, select, tower_of
 
 NAMES = [
     "scale", "image.class", "image.norm_pre.weight", "image.0.norm1.weight", "image.0.qkv.weight",
@@ -42,6 +42,66 @@ def test_a_pattern_that_chooses_nothing_is_an_error_even_beside_one_that_does() 
     assert "pattern «text.token» chooses no parameter" in str(caught.value)
     assert "Did you mean text.tokens" in str(caught.value)
     assert "Names begin with head, image, scale, text" in str(caught.value)
+
+
+BLOCKS = [
+    f"{tower}.{i}.{part}" for tower, n in (("image", 12), ("text", 3)) for i in range(n) for part in ("norm1", "up")
+]
+
+
+def test_blocks_are_counted_from_the_end_in_each_tower() -> None:
+    assert select(["image.-1"], BLOCKS) == ["image.11.norm1", "image.11.up"]
+    assert select(["image.-12.norm*", "text.-1.up"], BLOCKS) == ["image.0.norm1", "text.2.up"]
+    assert select(["text.-3"], BLOCKS) == ["text.0.norm1", "text.0.up"]
+    # in the order of their numbers, whatever that of the names: 10 and 11 come before 2 as words
+    assert select(["image.-1.up"], sorted(BLOCKS)) == ["image.11.up"]
+    assert select(["image.-1.up"], [n for n in BLOCKS if n.startswith("image.0.")]) == ["image.0.up"]
+    for beyond in ("image.-13", "image.-0", "text.-4.up", "image.-1.dwon", "head.-1", "image.1.-1"):
+        with pytest.raises(ConfigError) as caught:
+            select([beyond], BLOCKS)
+        assert f"«{beyond}»" in str(caught.value)  # as it was asked for
+
+
+def test_the_tower_that_a_number_acts_on() -> None:
+    asked = {
+        "image.0.up.bias": "image", "text.tokens": "text", "scale": "scale", "head.weight": "head",
+        "adapters.lora.image.0.qkv.q.up": "image", "adapters.prompt.text.vectors": "text",
+        "adapters.maple.both.0.words": "both",
+    }  # fmt: skip
+    assert {name: tower_of(name) for name in asked} == asked
+
+
+@pytest.mark.parametrize(
+    ("trains", "trunk", "image", "text"),
+    [
+        (("head.weight", "scale"), True, True, True),
+        (("text.0.up", "adapters.prompt.text.vectors"), True, True, False),
+        (("image.projection", "text.tokens"), True, False, False),
+        (("image.projection.weight",), True, False, True),
+        (("image.projection", "image.norm_post.weight"), False, False, True),
+        (("adapters.film.image.norm_post.gain",), False, False, True),
+        (("adapters.lora.image.projection.up",), False, False, True),  # not the projection's own name
+        (("adapters.maple.both.0.words",), False, False, False),
+        (("image.0.up",), False, False, True),
+    ],
+)
+def test_what_an_adapter_leaves_constant_goes_by_its_tower(
+    trains: tuple[str, ...], trunk: bool, image: bool, text: bool
+) -> None:
+    others = dict.fromkeys(("image.class", "text.positions", "adapters.lora.text.0.qkv.q.up"), 1)
+    plan = make_plan(trains, {**dict.fromkeys(trains, 2), **others})
+    assert (plan.trunk_constant, plan.image_constant, plan.text_constant) == (trunk, image, text)
+    assert bool(plan.moved_trunk) != trunk
+    assert plan.held == 3
+
+
+def test_the_plan_groups_adapters_by_kind() -> None:
+    plan = make_plan(["adapters"], {"adapters.lora.image.0.up": 5, "adapters.film.image.0.gain": 7, "image.0.up": 9})
+    assert [line.split()[:3] for line in plan.text().splitlines()] == [
+        ["trains", "adapters.lora", "5"],
+        ["trains", "adapters.film", "7"],
+        ["holds", "9", "numbers"],
+    ]
 
 
 def test_the_plan_counts_and_says_what_stays_constant() -> None:

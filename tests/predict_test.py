@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from likewise.adapters import AdapterConfig, Bottleneck, Film, Lora, VisualPrompt, grafted
 from likewise.data.prompts import fill
 from likewise.data.records import Dataset, Record, Split
 from likewise.data.views import evaluate
 from likewise.encoder import Encoder
-from likewise.heads import LinearHead, text_head
+from likewise.errors import ConfigError, DataError
+from likewise.files import cache_folder
+from likewise.heads import Linear, LinearHead, text_head
 from likewise.merging import lerp
-from likewise.predict import Candidate, Predictions, cache_folder, features, head_logits, predict
+from likewise.predict import Candidate, Predictions, features, head_logits, placed, predict
 from tiny import TEMPLATES, everything
 
 
@@ -102,6 +106,65 @@ def test_one_byte_of_a_picture_or_a_weight_or_another_view_is_a_miss(
     assert misses()
 
 
+def test_what_is_grafted_is_part_of_the_key(
+    encoder_of: Callable[[str], Encoder], own: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = encoder_of("plain")
+    count = Counted(encoder, monkeypatch)
+    plain_ND = features(encoder, own, cache=tmp_path)
+    with grafted(encoder, (VisualPrompt(length=2), Bottleneck(at=("image.1.mlp",)))):
+        first_ND = features(encoder, own, cache=tmp_path)
+        assert count.batches == 2
+        assert not torch.allclose(first_ND, plain_ND)
+        assert torch.equal(features(encoder, own, cache=tmp_path), first_ND)
+        assert count.batches == 2
+        for number, (name, parameter) in enumerate(encoder.grafts.parameters_by_name().items()):
+            with torch.no_grad():  # one number of each tensor, by the last bit; `down` then does nothing yet
+                parameter.view(-1)[0] = torch.nextafter(parameter.view(-1)[0], torch.tensor(9.0))
+            features(encoder, own, cache=tmp_path)
+            assert count.batches == 3 + number, name
+    with grafted(encoder, (VisualPrompt(length=2),)):  # the same numbers without the rest
+        features(encoder, own, cache=tmp_path)
+    assert count.batches == 4 + number
+    assert torch.equal(features(encoder, own, cache=tmp_path), plain_ND)  # taken out, it is the old key again
+    assert count.batches == 4 + number
+
+
+@pytest.mark.parametrize("kind", ["plain", "icon"])
+def test_pooled_features_are_those_before_the_projection(
+    encoder_of: Callable[[str], Encoder],
+    fresh: Callable[[str], Encoder],
+    own: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    encoder = encoder_of(kind)
+    count = Counted(encoder, monkeypatch)
+    shared_ND = features(encoder, own, cache=tmp_path)
+    pooled_NW = features(encoder, own, "pooled", cache=tmp_path)
+    assert count.batches == 1  # both were kept when the pictures were read
+    assert pooled_NW.shape == (9, encoder.pooled_width)
+    torch.testing.assert_close(encoder.project(pooled_NW), shared_ND)
+    other = fresh(kind)  # open_clip's own tower without its last step
+    if kind == "plain":
+        other.module.visual.proj = None
+    else:
+        other.module.visual.head = torch.nn.Identity()
+    torch.testing.assert_close(pooled_NW, by_hand(other, own), rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_without_pooled_features_says_so(
+    encoder_of: Callable[[str], Encoder], own: Split, tmp_path: Path
+) -> None:
+    encoder = encoder_of("resnet")
+    features(encoder, own, cache=tmp_path)
+    with pytest.raises(ConfigError, match="no features before its projection"):
+        features(encoder, own, "pooled", cache=tmp_path)
+    with pytest.raises(ConfigError, match="no features before its projection"):
+        Linear(start="zeros", features="pooled").sizes(encoder, 3, 9)
+
+
 def test_another_label_or_order_is_a_miss(data: Dataset) -> None:
     flipped = [dataclasses.replace(r, label=(r.label + 1) % 3) for r in data.select.records]
     assert Split("select", "select", tuple(flipped)).digest != data.select.digest
@@ -153,11 +216,16 @@ def candidates(encoder: Encoder) -> list[Candidate]:
     moved = {name: value + 0.05 * torch.randn(value.shape, generator=g) for name, value in zero.items()}
     norms = {name: value * 1.3 for name, value in zero.items() if "norm" in name}
     other = LinearHead(torch.randn(3, 16, generator=g), torch.randn(3, generator=g))
+    early = LinearHead(torch.randn(3, 32, generator=g), None, Linear(start="zeros", features="pooled", bias=False))
+    added = {f"adapters.visual-prompt.image.{i}.vectors": torch.randn(3, 32, generator=g) for i in range(2)}
     return [
         Candidate(norms, head),
         Candidate(moved, head),
         Candidate({}, other),
         Candidate(lerp(zero, moved, 0.5), head),
+        Candidate({}, early),
+        Candidate(added, head, (VisualPrompt(length=3),)),
+        Candidate({**added, **norms}, early, (VisualPrompt(length=3),)),
     ]
 
 
@@ -175,30 +243,63 @@ def test_several_models_at_once_answer_as_one_at_a_time(
         np.testing.assert_array_equal(said.labels_N, data.select.labels_N)
         np.testing.assert_array_equal(said.index_N, np.arange(9))
     logits = [said.logits_NC for said in together]
-    assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(logits) for b in logits[:i])  # four different models
+    assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(logits) for b in logits[:i])  # seven different models
     # and the first by hand: its values put, its head asked
     encoder.put(asked[0].values)
     with torch.no_grad():
         want_NC = asked[0].head(by_hand(encoder, data.select))
-    encoder.put(_upstream(encoder, before))
+    encoder.put({name: before[name] for name in asked[0].values})
     np.testing.assert_allclose(logits[0], want_NC.numpy(), rtol=1e-3, atol=1e-4)
-
-
-def _upstream(encoder: Encoder, before: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    mine = {id(p): name for name, p in encoder.parameters_by_name().items()}
-    return {mine[id(p)]: before[name] for name, p in encoder.module.named_parameters()}
 
 
 def test_predict_puts_the_encoder_back_even_when_a_picture_is_bad(
     encoder_of: Callable[[str], Encoder], own: Split
 ) -> None:
-    from likewise.errors import DataError
-
     encoder = encoder_of("plain")
     asked = candidates(encoder)
     own.records[6].path.write_bytes(b"no picture")
     with pytest.raises(DataError, match="cannot be read"):
         predict(encoder, asked, own, batch=4)  # the fixture sees whether anything stayed
+
+
+def anatomy(encoder: Encoder) -> list[tuple[str, int, type, int, int]]:
+    """Modules with identity, class and hooks."""
+    modules = encoder.module.named_modules()
+    return [(n, id(m), type(m), len(m._forward_hooks), len(m._forward_pre_hooks)) for n, m in modules]
+
+
+BOTH: tuple[AdapterConfig, ...] = (Lora(), Bottleneck(at=("image.*.mlp",)), VisualPrompt(length=2))
+"""One on each seam."""
+
+
+@pytest.mark.parametrize("fault", ["inside", "shape", "name", "place", "none"])
+def test_placed_puts_everything_back_whatever_happens(encoder_of: Callable[[str], Encoder], fault: str) -> None:
+    encoder = encoder_of("plain")  # the fixture compares every number afterwards
+    before, names = anatomy(encoder), list(encoder.parameters_by_name())
+    with grafted(encoder, BOTH):
+        numbers = {name: p.detach() + 1 for name, p in encoder.grafts.parameters_by_name().items()}
+    values = encoder.state(["image.norm_post.bias", "text.norm_post.bias", "scale"])
+    moved = {name: value + 1 for name, value in values.items()} | numbers
+    if fault == "shape":
+        moved["image.0.up.bias"] = torch.zeros(2)  # after the others have been put
+    if fault == "name":
+        moved["adapters.lora.image.7.qkv.q.up"] = torch.zeros(2)
+    adapters = (*BOTH, Film(at=("image.9.norm1",))) if fault == "place" else BOTH
+    asked = Candidate(moved, text_head(encoder, [["a"]]), adapters)
+    error = {"inside": ZeroDivisionError, "shape": ConfigError, "name": KeyError, "place": ConfigError}.get(fault)
+    for _ in range(2):  # and nothing is in the way of a second time
+        entered = False
+        with contextlib.nullcontext() if error is None else pytest.raises(error), placed(encoder, asked):
+            entered = True
+            now = encoder.parameters_by_name()
+            assert all(torch.equal(now[name].detach(), value) for name, value in moved.items())
+            if fault == "inside":
+                raise ZeroDivisionError
+        assert entered == (fault in ("inside", "none"))
+        assert anatomy(encoder) == before
+        assert list(encoder.parameters_by_name()) == names
+        assert not encoder.grafts.seams
+        assert all(torch.equal(value, values[name]) for name, value in encoder.state(list(values)).items())
 
 
 def test_head_logits_equal_predict_on_an_untouched_encoder(

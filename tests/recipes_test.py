@@ -2,54 +2,338 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 
+from likewise.adapters import Film, Lora, Maple, Prompt, VisualPrompt
 from likewise.api import ladder
 from likewise.errors import ConfigError, UsageError
-from likewise.heads import Keep, Linear
-from likewise.recipe import AdamW, Recipe, joint, one, then, wise
-from likewise.recipes import LADDERS, RECIPES, flyp, full, get, knn, linear, ln, lp_ft
+from likewise.heads import Conditional, Cosine, Keep, Linear, Text
+from likewise.names import make_plan
+from likewise.recipe import (
+    AdamW,
+    Descent,
+    Lbfgs,
+    Majorize,
+    Recipe,
+    Sgd,
+    Stage,
+    joint,
+    lines,
+    no_path,
+    no_soup,
+    one,
+    rescaled,
+    soup,
+    then,
+    wise,
+)  # fmt: skip
+from likewise.recipes import AS_PUBLISHED, FAMILIES, LADDERS, RECIPES, get
+
+R = RECIPES
+ONE_STAGE = {name: recipe for name, recipe in RECIPES.items() if len(recipe.stages) == 1}
+fit = AdamW(lr=1.0)
 
 
 def rates(recipe: Recipe) -> list[float]:
-    return [stage.fit.lr for stage in recipe.stages if isinstance(stage.fit, AdamW)]
+    return [stage.fit.lr for stage in recipe.stages if isinstance(stage.fit, Descent)]
+
+
+# -- rates and steps --------------------------------------------------------------------------------------------
 
 
 def test_named_recipes_come_at_the_encoders_rates_and_own_values_stay() -> None:
     assert rates(get("flyp", 30.0)) == [pytest.approx(3e-4)]
     assert rates(get("lp-ft", 30.0)) == [pytest.approx(3e-4)]
     assert rates(get("flyp-published", 30.0)) == [1e-5]
-    assert get("ln") == ln
-    mine = flyp.edited("stages.0.fit.lr=0.1")
+    assert get("ln") == R["ln"]
+    mine = R["flyp"].edited("stages.0.fit.lr=0.1")
     assert rates(ladder(mine, "standard", 30.0)["FLYP"]) == [0.1]
-    assert rates(ladder({"a": flyp, "b": mine}, "standard", 30.0)["flyp"]) == [pytest.approx(3e-4)]
+    assert rates(ladder({"a": R["flyp"], "b": mine}, "standard", 30.0)["flyp"]) == [pytest.approx(3e-4)]
     assert list(ladder("ln, flyp,ln", "standard", 1.0)) == ["ln", "flyp"]
     assert list(ladder(None, "quick", 1.0)) == list(LADDERS["quick"])
     with pytest.raises(UsageError):
         ladder(" , ", "standard", 1.0)
 
 
+def test_families_and_ladders_name_recipes_that_are_there() -> None:
+    named = [name for family in FAMILIES.values() for name in family]
+    assert named == list(RECIPES)  # none twice: a later one would hide an earlier
+    assert all(set(names) <= set(RECIPES) for names in LADDERS.values())
+    assert set(AS_PUBLISHED) <= set(RECIPES)
+    with pytest.raises(UsageError, match="Did you mean lp-ft"):
+        get("lpft")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_only_stages_that_train_pretrained_numbers_are_rescaled(name: str) -> None:
+    for stage, scaled in zip(R[name].stages, rescaled(R[name], 7.0).stages, strict=True):
+        new = bool(stage.adapters) or stage.trains == ("head",)
+        if not isinstance(stage.fit, Descent) or new:
+            assert scaled == stage
+        else:
+            assert isinstance(scaled.fit, Descent)
+            assert scaled.fit.lr == pytest.approx(7 * stage.fit.lr)
+            assert scaled.model_copy(update={"fit": stage.fit}) == stage  # and nothing else
+    assert rescaled(R[name], 1.0) == R[name]
+
+
+def test_what_a_rescaling_does_to_named_ones() -> None:
+    assert rates(get("prolip", 10.0)) == [pytest.approx(1e-3)]  # a pretrained matrix, though on features
+    assert rates(get("2sfs", 10.0)) == [pytest.approx(1e-3), 1e-3]  # norms, then a head alone
+    assert rates(get("lora", 10.0)) == rates(R["lora"])
+    assert rates(get("coop", 10.0)) == rates(R["coop"])
+    assert rates(get("kim-ln", 10.0)) == [5e-4]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "classes", "want"),
+    [(18, 3, 3000), (16, 1, 8000), (17, 1, 8000), (1600, 2, 8000), (1, 3, 500), (5, 2, 1000), (3, 0, 1500)],
+)
+def test_steps_per_shot_end_at_sixteen_shots(pictures: int, classes: int, want: int) -> None:
+    published = R["clip-lora"].stages[0].fit
+    assert isinstance(published, AdamW)
+    assert published.per_shot == 500
+    assert published.steps(pictures, classes) == want
+
+
+@pytest.mark.parametrize("kind", [AdamW, Sgd])
+def test_steps_are_epochs_of_whole_batches_and_a_short_one(kind: Callable[..., Descent]) -> None:
+    short = kind(lr=1.0, epochs=3, batch=8)
+    assert [short.steps(n, 2) for n in (1, 8, 9, 18)] == [3, 3, 6, 9]
+    assert [kind(lr=1.0, per_shot=2, epochs=50).steps(n, 2) for n in (2, 10)] == [2, 10]  # epochs are nothing then
+
+
+# -- combinations -----------------------------------------------------------------------------------------------
+
+
 def test_then_keeps_a_linear_head() -> None:
-    assert [stage.trains for stage in lp_ft.stages] == [("head",), ("image", "head")]
-    assert isinstance(lp_ft.stages[1].head, Keep)
-    assert isinstance(lp_ft.head, Linear)
-    assert lp_ft.merge == full.merge
+    assert [stage.trains for stage in R["lp-ft"].stages] == [("head",), ("image", "head")]
+    assert isinstance(R["lp-ft"].stages[1].head, Keep)
+    assert isinstance(R["lp-ft"].head, Linear)
+    assert R["lp-ft"].merge == R["ft"].merge
+    # other features, or a bias that was not there: another head
+    for first in ("linear-pooled", "cross-modal"):
+        assert then(R[first], R["ft"]).stages[1].head == R["ft"].stages[0].head
 
 
 def test_joint_trains_what_either_trains() -> None:
-    both = joint(ln, full)
-    assert both.stages[0].trains == ("image.*norm*", "text.*norm*", "image", "head")
-    assert both.stages[0].head == full.stages[0].head
-    for first, second in ((lp_ft, ln), (ln, linear)):
+    both = joint(R["ln"], R["ft"])
+    assert both.stages[0].trains == ("image.*norm*", "image", "head")  # no text under a linear head
+    assert joint(R["ln"], R["flyp"]).stages[0].trains == ("image.*norm*", "text.*norm*", "image", "text", "scale")
+    assert both.stages[0].head == R["ft"].stages[0].head
+    for first, second in ((R["lp-ft"], R["ln"]), (R["ln"], R["lp-ft"]), (R["ln"], R["linear"])):
         with pytest.raises(ConfigError):
             joint(first, second)
-    assert len(then(ln, linear).stages) == 2
+    assert len(then(R["ln"], R["linear"]).stages) == 2
+
+
+def sentence(error: ConfigError, called: str) -> str:
+    """The reason, which is one: what was called, then words that end."""
+    head, _, why = str(error).partition(": ")
+    assert head.startswith(f"{called}(")
+    assert len(why.split()) >= 8
+    assert why.endswith(".")
+    assert "Value error" not in why
+    return why
+
+
+@pytest.mark.parametrize("called", ["joint", "then"])
+def test_any_two_recipes_make_a_third_or_say_why_not(called: str) -> None:
+    combine = {"joint": joint, "then": then}[called]
+    made, reasons = 0, Counter[str]()
+    for a in ONE_STAGE.values():
+        for b in ONE_STAGE.values():
+            try:
+                recipe = combine(a, b)  # nothing else may be raised
+            except ConfigError as error:
+                reasons[sentence(error, called)] += 1
+                continue
+            made += 1
+            assert Recipe.parse(recipe.tree()) == recipe
+            assert (recipe.merge is None) == bool(recipe.no_merge) == bool(no_path(recipe.stages))
+            assert recipe.adapters == tuple(a for new in recipe.new_adapters for a in new)
+    n = len(ONE_STAGE)
+    assert made + sum(reasons.values()) == n * n
+    text = [name for name, r in ONE_STAGE.items() if any(a.brings_texts for a in r.adapters)]
+    assert {"coop", "cocoop", "maple", "kim-joint-prompt"} <= set(text)
+    prompts = {name: next(a for a in R[name].adapters if a.brings_texts) for name in text}
+    two = sum(prompts[a] != prompts[b] for a in text for b in text)
+    if called == "then":  # two prompts, or two of a kind: nothing else is in the way
+        kinds = [{a.kind: a for a in r.adapters} for r in ONE_STAGE.values()]
+        clash = sum(any(k in b and a[k] != b[k] for k in a if k != "prompt") for a in kinds for b in kinds)
+        assert sum(reasons.values()) == two + clash
+        assert min(two, clash) > 20
+    else:  # counted by the second's fit, by heads, by what is left of an adapter, and by prompts
+        still = sum(r.stages[0].fit is None for r in ONE_STAGE.values())
+        solved = sum(isinstance(r.stages[0].fit, Lbfgs | Majorize) for r in ONE_STAGE.values())
+        step = [r.stages[0] for r in ONE_STAGE.values() if isinstance(r.stages[0].fit, Descent)]
+        heads = sum("head" in r.stages[0].trains for r in ONE_STAGE.values())
+        texts = sum(isinstance(stage.head, Text) for stage in step)
+        want = n * (still + solved) + heads * texts
+        for stage in step:
+            for other in (r.stages[0] for r in ONE_STAGE.values()):
+                owned = isinstance(stage.head, Text) and "head" in other.trains
+                lost = not stage.reads_text and any(a.without_text() is None for a in other.adapters)
+                wrote = {a for a in (*other.adapters, *stage.adapters) if a.brings_texts}
+                want += not owned and (lost or len(wrote) > 1)
+        assert sum(reasons.values()) == want
+        assert made == n * n - want > n
+
+
+def test_text_patterns_are_left_out_under_a_head_that_reads_no_text() -> None:
+    for name in ("ft", "cosine", "clip-adapter", "kim-probe", "tip-adapter-f"):
+        found = joint(R["flyp"], R[name]).stages[0]
+        assert found.trains == tuple(dict.fromkeys(("image", *R[name].stages[0].trains))), name
+        assert found.loss == R[name].stages[0].loss
+    # under a head that does, they stay
+    assert joint(R["flyp"], R["lora"]).stages[0].trains == ("image", "text", "scale", "adapters")
+    assert joint(R["ln"], R["cocoop"]).stages[0].trains == ("image.*norm*", "text.*norm*", "adapters", "head")
+    # of an adapter on both towers the image half is left; of one on texts alone, nothing, and that is said
+    (lora,) = joint(R["lora"], R["cosine"]).stages[0].adapters
+    assert lora == Lora(at=("image.*.qkv.weight",))
+    for name in ("kim-adapter", "kim-compacter", "coop", "maple"):
+        what = R[name].adapters[0].kind
+        with pytest.raises(ConfigError, match=f"{what} acts through the class texts, and a cosine head reads none"):
+            joint(R[name], R["cosine"])
+    (kept,) = joint(R["vpt-deep"], R["cosine"]).stages[0].adapters
+    assert kept == VisualPrompt()
+
+
+def test_features_are_read_anew_once_the_first_moves_the_image_tower() -> None:
+    def sampling(recipe: Recipe) -> str:
+        fit = recipe.stages[0].fit
+        assert isinstance(fit, Descent)
+        return fit.sampling
+
+    assert sampling(joint(R["ln"], R["cosine"])) == "images"
+    assert sampling(joint(R["vpt-deep"], R["coop"])) == "images"
+    assert sampling(joint(R["maple"], R["kim-adapter"])) == "images"
+    assert sampling(joint(R["ln-text"], R["coop"])) == "features"
+    assert sampling(joint(R["kim-adapter"], R["coop"])) == "features"
+    assert sampling(joint(R["ln-text"], R["cosine"])) == "features"
+    assert sampling(joint(R["ln"], R["flyp-published"])) == "pairs"
+
+
+def test_two_prompts_are_refused_however_they_come() -> None:
+    mine = one(adapters=(Prompt(length=3),), trains=("adapters",), fit=fit)
+    for combine in (joint, then):
+        for other in ("coop", "cocoop", "maple"):
+            for a, b in ((mine, R[other]), (R[other], mine)):
+                if (combine, a) != (joint, R["cocoop"]):  # which has a head in the way, too
+                    with pytest.raises(ConfigError, match="both write the class prompts"):
+                        combine(a, b)
+        assert combine(mine, mine).adapters == mine.adapters  # the same one goes on
+    with pytest.raises(ValueError, match="both write the class prompts"):
+        one(adapters=(Prompt(length=3), Prompt(length=4)), trains=("adapters",), fit=fit)
+    assert Maple().on_images
+    assert not Prompt().on_images
+
+
+def test_an_adapter_of_an_earlier_stage_is_held_in_a_later_one() -> None:
+    both = then(R["lora"], R["kim-adapter"])
+    assert [stage.patterns for stage in both.stages] == [("adapters.lora",), ("adapters.bottleneck",)]
+    assert [[a.kind for a in new] for new in both.new_adapters] == [["lora"], ["bottleneck"]]
+    first, second = "adapters.lora.image.0.qkv.q.up", "adapters.bottleneck.text.0.mlp.up"
+    plans = [make_plan(stage.patterns, {first: 5, second: 7, "image.0.up.bias": 3}) for stage in both.stages]
+    assert [plan.trains for plan in plans] == [(first,), (second,)]
+    assert [plan.held for plan in plans] == [10, 8]
+    # named in full, or added again, it trains on
+    named = then(R["lora"], one(trains=("adapters.lora", "scale"), fit=fit))
+    assert named.stages[1].patterns == ("adapters.lora", "scale")
+    again = then(R["lora"], joint(R["lora"], R["ln"]))
+    assert again.stages[1].patterns == ("adapters.lora", "image.*norm*", "text.*norm*")
+    assert again.new_adapters == [[Lora()], []]
+    # one pattern for several kinds, in the stage's order
+    three = joint(R["film"], joint(R["lora"], R["kim-compacter"]))
+    assert three.stages[0].patterns == ("adapters.film", "adapters.lora", "adapters.compacter")
+
+
+def test_two_of_a_kind_in_two_stages_would_not_be_told_apart() -> None:
+    for first, second in (("film", "film-blocks"), ("lora", "clip-lora"), ("houlsby", "kim-adapter")):
+        kind = R[first].adapters[0].kind
+        with pytest.raises(ConfigError, match=f"two stages add a {kind} each"):
+            then(R[first], R[second])
+    assert [a.kind for a in joint(R["film"], R["film-blocks"]).adapters] == ["film", "film"]  # at once they may
+
+
+# -- paths, soups, contradictions -------------------------------------------------------------------------------
 
 
 def test_what_has_no_path_says_why() -> None:
     with pytest.raises(ConfigError, match="neighbours"):
-        wise(knn, 0.5)
-    assert wise(flyp, 0.25).merge.alpha == 0.25  # type: ignore[union-attr]
+        wise(R["knn"], 0.5)
+    with pytest.raises(ConfigError, match="CoOp has no path to the pretrained model: a learned prompt"):
+        lines(R["coop"])
+    assert wise(R["flyp"], 0.25).merge.alpha == 0.25  # type: ignore[union-attr]
+    assert lines(R["flyp"], 0.25).merge.first == 0.25  # type: ignore[union-attr]
+
+
+NO_PATH = {
+    "nothing trained": ("zero-shot",),
+    "a neighbours head": ("knn",),
+    "before the projection": ("linear-pooled", "kim-probe", "kim-joint-probe", "kim-init-probe", "kim-high"),
+    "a learned prompt is": ("coop", "coop-words", "coop-classes", "kim-prompt", "kim-joint-prompt", "kim-init-prompt"),
+    "a conditional head": ("cocoop",),
+    "learned tokens are": ("vpt-shallow", "vpt-deep"),
+    "learned words and tokens": ("maple",),
+    "a CLIP-Adapter": ("clip-adapter",),
+    "a Tip-Adapter": ("tip-adapter", "tip-adapter-f"),
+}
+
+
+def test_every_recipe_without_a_path_has_the_reason_of_its_own_part() -> None:
+    reasons = {name: reason for reason, names in NO_PATH.items() for name in names}
+    for name, recipe in RECIPES.items():
+        assert recipe.no_merge == no_path(recipe.stages)
+        assert (recipe.merge is None) == (name in reasons), name
+        assert reasons.get(name, "") in recipe.no_merge
+        if recipe.merge is None:
+            with pytest.raises(ConfigError, match="config: merge: "):
+                Recipe.parse({**recipe.tree(), "merge": {"form": "weights"}})
+        else:
+            assert recipe.merge.form == ("weights" if isinstance(recipe.head, Text) else "head")
+
+
+NO_SOUP = {
+    "nothing is trained by steps": ("zero-shot", "knn", "linear", "linear-pooled", "tip-adapter", "lp++"),
+    "what bottleneck adds is not linear": (
+        "houlsby", "pfeiffer", "parallel", "kim-adapter", "kim-joint-adapter", "kim-init-adapter",
+    ),
+    "what compacter adds is not linear": (
+        "compacter", "compacter++", "kim-compacter", "kim-joint-compacter", "kim-init-compacter", "kim-low",
+    ),
+    "what lora adds is not linear": ("lora", "clip-lora"),
+    "what prompt adds is not linear": (
+        "coop", "coop-words", "coop-classes", "kim-prompt", "kim-joint-prompt", "kim-init-prompt",
+    ),
+    "what visual-prompt adds is not linear": ("vpt-shallow", "vpt-deep"),
+    "what maple adds is not linear": ("maple",),
+    "the mean of cosine heads": ("cosine", "taskres", "clap", "2sfs"),
+    "the mean of conditional heads": ("cocoop",),
+    "the mean of clip-adapter heads": ("clip-adapter",),
+    "the mean of tip heads": ("tip-adapter-f",),
+}  # fmt: skip
+
+
+def test_every_recipe_has_a_soup_or_a_reason() -> None:
+    reasons = {name: reason for reason, names in NO_SOUP.items() for name in names}
+    assert set(reasons) <= set(RECIPES)
+    for name, recipe in RECIPES.items():
+        why = no_soup(recipe.stages)
+        assert bool(why) == (name in reasons), name
+        assert reasons.get(name, "") in why
+        if why:
+            with pytest.raises(ConfigError, match=f"has no soup: {reasons[name]}"):
+                soup(recipe, "uniform")
+        else:
+            made = soup(recipe, "greedy", rates=(1.0, 2.0))
+            assert made.stages == recipe.stages
+            assert made.soup is not None
+            assert made.soup.rates == (1.0, 2.0)
+    assert all(adapter.linear == isinstance(adapter, Film) for r in RECIPES.values() for adapter in r.adapters)
 
 
 def test_contradictions_are_refused() -> None:
@@ -61,3 +345,23 @@ def test_contradictions_are_refused() -> None:
         with pytest.raises(ValueError, match=r"fit|head"):
             one(**stage)
     assert all(Recipe.parse(recipe.tree()) == recipe for recipe in RECIPES.values())
+
+
+def test_a_kept_head_must_suit_the_solver() -> None:
+    probe = Stage(head=Keep(), trains=("head",), fit=Lbfgs())
+    for head, right in ((Linear(), True), (Linear(bias=False), False), (Cosine(), False)):
+        stages = (Stage(head=head, trains=("head",), fit=fit), Stage(head=Keep(), trains=("head",), fit=fit), probe)
+        if right:
+            assert Recipe(stages=stages).head == head
+        else:
+            with pytest.raises(ValueError, match="lbfgs solves for a linear head with a bias"):
+                Recipe(stages=stages)
+
+
+def test_a_conditional_head_needs_a_prompt() -> None:
+    with pytest.raises(ValueError, match="moves the vectors of a prompt"):
+        one(head=Conditional(), trains=("head",), fit=fit)
+    with pytest.raises(ValueError, match="moves the vectors of a prompt"):
+        one(adapters=(Maple(),), head=Conditional(), trains=("head", "adapters"), fit=fit)
+    stages = (*R["coop"].stages, Stage(head=Conditional(), trains=("head",), fit=fit))
+    assert Recipe(stages=stages).adapters == R["coop"].adapters  # one of an earlier stage will do

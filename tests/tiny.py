@@ -19,7 +19,7 @@ from likewise.data.prompts import fill
 from likewise.data.records import ClassTable, Dataset, Record, Role, Split
 from likewise.encoder import Encoder
 from likewise.encoders import icon_tower  # noqa: F401  (registers the icon tower's name with timm)
-from likewise.recipe import AdamW, Lbfgs, Machine, Recipe
+from likewise.recipe import Descent, Lbfgs, Machine, Majorize, Recipe
 from likewise.run.method import Job
 from likewise.run.watch import Stop, Watch
 
@@ -100,13 +100,21 @@ def write_data(folder: Path) -> Dataset:
 
 
 def shrunk(recipe: Recipe, *edits: str) -> Recipe:
-    """The recipe at a length that a test can bear: 18 pictures, 3 steps an epoch."""
+    """The recipe at a length that a test can bear: 18 pictures, 3 steps an epoch; prompts that fit 16 tokens."""
     short = []
     for index, stage in enumerate(recipe.stages):
-        if isinstance(stage.fit, AdamW):
-            short += [f"stages.{index}.fit.epochs=1", f"stages.{index}.fit.batch=8", f"stages.{index}.fit.warmup=0.3"]
+        at = f"stages.{index}"
+        if isinstance(stage.fit, Descent):
+            short += [f"{at}.fit.epochs=1", f"{at}.fit.batch=8", f"{at}.fit.warmup=0.3", f"{at}.fit.per_shot=0"]
         if isinstance(stage.fit, Lbfgs):
-            short += [f"stages.{index}.fit.path=[1.0, 100.0]"]
+            short += [f"{at}.fit.path=[1.0, 100.0]"]
+        if isinstance(stage.fit, Majorize):
+            short += [f"{at}.fit.epochs=20"]
+        for number, adapter in enumerate(stage.adapters):
+            if adapter.kind == "prompt" and not adapter.start:
+                short += [f"{at}.adapters.{number}.length=5"]
+            if adapter.kind == "maple":
+                short += [f"{at}.adapters.{number}.depth=2"]
     return recipe.edited(*short, *edits)
 
 
@@ -116,8 +124,9 @@ def make_job(encoder: Encoder, data: Dataset, machine: Machine | None = None, st
 
 
 def everything(encoder: Encoder) -> dict[str, torch.Tensor]:
-    """A copy of every parameter and buffer, by upstream names."""
-    return {name: value.detach().clone() for name, value in encoder.module.state_dict().items()}
+    """A copy of every pretrained parameter by our names, whatever is grafted on it, and of every buffer."""
+    buffers = {name: value.detach().clone() for name, value in encoder.module.named_buffers()}
+    return encoder.state(list(encoder.sites)) | buffers
 
 
 def pixels(encoder: Encoder, n: int = 3) -> torch.Tensor:

@@ -13,7 +13,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "LikewiseError", "Run", "adapt", "load", "recipes"]
+__all__ = ["Dataset", "LikewiseError", "Run", "adapt", "load", "recipes", "sweep"]
 
 _HOMES = {
     "Dataset": ("likewise.data.records", "Dataset"),
@@ -22,6 +22,7 @@ _HOMES = {
     "adapt": ("likewise.api", "adapt"),
     "load": ("likewise.encoders", "load"),
     "recipes": ("likewise.recipes", None),
+    "sweep": ("likewise.api", "sweep"),
 }
 
 

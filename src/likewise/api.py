@@ -1,8 +1,8 @@
-"""The main job as one call: what `likewise adapt` does, from Python."""
+"""The main job as one call, once or as a few-shot sweep: what `likewise adapt` does, from Python."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from likewise.recipes import LADDERS, RECIPES, get
 from likewise.report import write_report
 from likewise.run.adapt import Run, Settings
 from likewise.run.adapt import adapt as run_adapt
+from likewise.run.sweep import Plan, Sweep
+from likewise.run.sweep import sweep as run_sweep
 from likewise.run.watch import Watch
 
 
@@ -76,3 +78,31 @@ def adapt(
     )
     write_report([run.path], run.path / "report.html")
     return run
+
+
+def sweep(
+    encoder: Encoder,
+    data: Dataset,
+    recipe: str | Recipe | Mapping[str, Recipe] | None = None,
+    out: Path | str | None = None,
+    *,
+    shots: Sequence[int] = (1, 2, 4, 8, 16),
+    seeds: Sequence[int] = (0, 1, 2),
+    **rest: Any,
+) -> Sweep:
+    """`adapt` at every shot count (0: all pictures) and seed, each in a run folder of its own; curves and their report.
+
+    `rest` is what `adapt` takes beside these, but for `seed`. Raises U06 for counts that cannot be, D08 where a class
+    has too few pictures, before anything is trained, and `LikewiseError` as `adapt` does.
+    """
+    if "seed" in rest:
+        raise UsageError("U06", "seed and seeds are both given. Give seeds alone: a sweep runs each of them.")
+    machine, watch = rest.pop("machine", None), rest.pop("watch", None)
+    recipes = ladder(recipe, rest.pop("effort", "standard"), encoder.rate_scale)
+    folder = Path(out) if out is not None else next_folder(Path(data.name).stem)
+    plan = Plan.parse({"shots": tuple(shots), "seeds": tuple(seeds), "each": rest}, "settings")
+    for run in run_sweep(encoder, data, recipes, folder, plan, machine, watch):
+        if not (run.path / "report.html").exists():
+            write_report([run.path], run.path / "report.html")
+    write_report([folder], folder / "report.html")
+    return Sweep.load(folder)

@@ -99,7 +99,11 @@ def _put(tree: Any, keys: list[str], value: Any, path: str) -> None:
 
 def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
     lines = []
-    for item in error.errors():
+    found = error.errors()
+    inner = {item["loc"][:n] for item in found for n in range(len(item["loc"]))}
+    for item in found:
+        if item["type"] == "too_short" and item["loc"] in inner:
+            continue  # short of what is wrong with its parts
         steps = [str(step) for step in item["loc"]]
         path = ".".join(steps)
         if item["type"] == "extra_forbidden":
@@ -109,7 +113,10 @@ def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
         elif item["type"] == "missing":
             lines.append(f"{where}: «{path}» is missing.")
         else:
-            lines.append(f"{where}: {path}={item['input']!r}: {item['msg']}.")
+            said = item["msg"].removeprefix("Value error, ")
+            whole = isinstance(item["input"], dict | list)  # a tree says less than its path
+            given = path if whole else f"{path}={item['input']!r}"
+            lines.append(": ".join(part for part in (where, given, f"{said}.") if part))
     return "\n".join(lines)
 
 

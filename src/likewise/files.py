@@ -182,3 +182,9 @@ def lock(path: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """`$LIKEWISE_CACHE`, or the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("LIKEWISE_CACHE") or f"{base}/likewise")

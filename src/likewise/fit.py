@@ -1,35 +1,38 @@
-"""The training loop, a generator over a state that can be saved, and the exact solver for linear heads.
+"""The training loop: a generator over a state that can be saved.
 
-All randomness is a function of (seed, epoch or step, picture), so a state is weights, AdamW's moments and one integer.
+All randomness is a function of (seed, epoch or step, picture), so a state is weights, the optimiser's moments and one
+integer.
 """
 
-# B images, C classes, D shared width, L tokens, N training pictures, T templates, U distinct captions.
+# B images, C classes, D shared width, L tokens, N training pictures, T templates, U distinct captions, W pooled width.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.order import choose, pairs, permutation
 from likewise.data.records import Split
-from likewise.encoder import Encoder
-from likewise.errors import LikewiseError
-from likewise.heads import LinearHead, text_head, unit
+from likewise.encoder import Embedded, Encoder
+from likewise.errors import ConfigError, LikewiseError
+from likewise.heads import HeadModule, Reads, class_texts, encode, unit
 from likewise.losses import Contrastive, CrossEntropy, contrastive, cross_entropy, pull
 from likewise.names import Plan, make_plan
-from likewise.recipe import AdamW, Lbfgs, Stage
+from likewise.recipe import Descent, Sgd, Stage
 
 BAD_STEPS = 3
 """So many steps in a row without a finite loss end the run."""
+
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")
+"""What AdamW and momentum keep for each tensor."""
 
 
 class DivergenceError(LikewiseError):
@@ -56,34 +59,45 @@ class Step(NamedTuple):
 
 @dataclass
 class Work:
-    """One stage and all it needs. `tokens_CTL` are the captions: per class, per template; `prompts` their texts."""
+    """One stage and all it needs; its adapters stand in the encoder.
+
+    `captions` are the texts to train with, `prompts` those to predict with, per class; `features` gives the training
+    pictures' features in the evaluation view.
+    """
 
     stage: Stage
     encoder: Encoder
-    head: LinearHead | None
+    head: HeadModule | None
     split: Split
-    tokens_CTL: Tensor
+    captions: list[list[str]]
     prompts: list[list[str]]
     seed: int
     workers: int = 0
+    features: Callable[[Reads], Tensor] | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """Everything that could train: the encoder's by name, and `head.*`."""
+        """Everything that could train: the encoder's by name, grafts included, and `head.*`."""
         mine = self.encoder.parameters_by_name()
         if self.head is not None:
             mine |= {f"head.{name}": p for name, p in self.head.named_parameters()}
         return mine
 
     def plan(self) -> Plan:
-        return make_plan(self.stage.trains, {name: p.numel() for name, p in self.parameters().items()})
+        return make_plan(self.stage.patterns, {name: p.numel() for name, p in self.parameters().items()})
+
+    def tokens_CTL(self) -> Tensor:
+        """The captions as token ids."""
+        flat = self.encoder.tokenize([text for texts in self.captions for text in texts])
+        return flat.reshape(len(self.captions), -1, flat.shape[-1])
 
 
 class Training:
-    """One AdamW stage in progress. `run()` yields steps; between two, `tensors()` and `step` are all its state."""
+    """One stage in progress. `run()` yields steps; between two, `tensors()` and `step` are all its state."""
 
     def __init__(self, work: Work) -> None:
-        assert isinstance(work.stage.fit, AdamW)
+        assert isinstance(work.stage.fit, Descent)
         self.work, self.fit, self.step, self.bad = work, work.stage.fit, 0, 0
+        self.tokens_CTL = work.tokens_CTL()
         self.plan = work.plan()
         named = work.parameters()
         self.trained = {name: named[name] for name in self.plan.trains}
@@ -93,24 +107,45 @@ class Training:
         decays = [p for p in self.trained.values() if p.ndim > 1 or self.fit.decay_all]
         rests = [p for p in self.trained.values() if not (p.ndim > 1 or self.fit.decay_all)]
         groups = [{"params": decays, "weight_decay": self.fit.decay}, {"params": rests, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.fit.lr, fused=True)
+        groups = [group for group in groups if group["params"]]
+        self.optimizer: torch.optim.Optimizer
+        if isinstance(self.fit, Sgd):
+            self.optimizer = torch.optim.SGD(groups, lr=self.fit.lr, momentum=0.9, fused=True)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=self.fit.lr, fused=True)
         self.start = {name: p.detach().clone() for name, p in self.trained.items()} if self._pulls else {}
         constant = work.head is None and self.plan.text_constant
-        self.constant_head = text_head(work.encoder, work.prompts) if constant else None
+        self.rows_CD = class_texts(work.encoder, work.prompts) if constant else None
+        self.text_UD = class_texts(work.encoder, work.captions) if self._sees_texts else None
         self.per_epoch = math.ceil(len(work.split) / self.fit.batch)
-        self.total = self.fit.epochs * self.per_epoch
+        self.total = self.fit.steps(len(work.split), len(work.captions))
+        self.still = self._still() if self.fit.sampling == "features" else None
+
+    def _still(self) -> Embedded:
+        """The training pictures' features, computed once: pooled ones where the projection trains or the head asks."""
+        if not self.plan.trunk_constant:
+            moved = self.plan.moved_trunk[0]
+            raise ConfigError(f"sampling «features» computes features once, but {moved} trains. Use sampling: images.")
+        assert self.work.features is not None, "sampling «features» needs a way to them"
+        if not self.plan.image_constant or (self.work.head is not None and self.work.head.config.reads == "pooled"):
+            return Embedded(self.work.features("pooled"), torch.empty(0))
+        return Embedded(None, self.work.features("shared"))
 
     @property
     def _pulls(self) -> bool:
-        return isinstance(self.work.stage.loss, CrossEntropy) and self.work.stage.loss.l2_sp > 0
+        return isinstance(self.work.stage.loss, CrossEntropy) and self.work.stage.loss.l2_sp != 0
+
+    @property
+    def _sees_texts(self) -> bool:
+        return isinstance(self.work.stage.loss, CrossEntropy) and self.work.stage.loss.texts
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and moments by name. Nothing else changes between steps but `step`."""
         out: dict[str, Tensor] = {}
         for name, parameter in self.trained.items():
             out[f"weight/{name}"] = parameter.detach()
-            for key, value in self.optimizer.state[parameter].items():
-                out[f"{key}/{name}"] = value
+            state = self.optimizer.state[parameter]
+            out |= {f"{key}/{name}": value for key, value in state.items() if value is not None}
         out |= {f"start/{name}": value for name, value in self.start.items()}
         return out
 
@@ -119,7 +154,7 @@ class Training:
         """Go on from what `tensors()` gave after `step` steps."""
         for name, parameter in self.trained.items():
             parameter.copy_(tensors[f"weight/{name}"])
-            keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in tensors]
+            keys = [key for key in MOMENTS if f"{key}/{name}" in tensors]
             state = {key: tensors[f"{key}/{name}"].clone().to(parameter.device) for key in keys}
             self.optimizer.state[parameter] = state  # fused AdamW keeps the step count beside the weights
         self.start = {name: tensors[f"start/{name}"].clone().to(self.work.encoder.device) for name in self.start}
@@ -137,17 +172,14 @@ class Training:
         n, seed = len(self.work.split), self.work.seed
         epoch = step // self.per_epoch
         if self.fit.sampling == "pairs":
-            image_B, template_B = pairs(seed, step, self.fit.batch, n, self.work.tokens_CTL.shape[1])
+            image_B, template_B = pairs(seed, step, self.fit.batch, n, self.tokens_CTL.shape[1])
             return step, image_B, template_B  # a picture may come twice in an epoch: each time its own view
         place = step % self.per_epoch
         return epoch, permutation(seed, epoch, n)[place * self.fit.batch : (place + 1) * self.fit.batch], None
 
     def run(self) -> Iterator[Step]:
         """The steps that remain, one at a time. Raises `DivergenceError` (R02)."""
-        pictures = Pictures(self.work.split, self.work.encoder.spec, self.work.seed)
-        rows = (self._rows(step) for step in range(self.step, self.total))
-        plan = ([(epoch, int(i)) for i in index_B] for epoch, index_B, _ in rows)
-        for batch in batches(pictures, plan, self.work.workers):
+        for batch in self._batches():
             step, rate = self.step, self.rate(self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -161,6 +193,17 @@ class Training:
             self.step += 1
             yield Step(step, value, rate, size)
 
+    def _batches(self) -> Iterator[Batch]:
+        rows = (self._rows(step) for step in range(self.step, self.total))
+        if self.still is not None:
+            labels_N = torch.from_numpy(self.work.split.labels_N)
+            for _, index_B, _ in rows:
+                yield Batch(torch.empty(0), labels_N[index_B], torch.from_numpy(index_B))
+            return
+        pictures = Pictures(self.work.split, self.work.encoder.spec, self.work.seed)
+        plan = ([(epoch, int(i)) for i in index_B] for epoch, index_B, _ in rows)
+        yield from batches(pictures, plan, self.work.workers)
+
     def _apply(self, finite: bool, rate: float) -> None:
         self.bad = 0 if finite else self.bad + 1
         if finite:
@@ -172,74 +215,60 @@ class Training:
             with torch.no_grad():
                 self.trained["scale"].clamp_(max=math.log(100))
 
+    def _embed(self, batch: Batch) -> Embedded:
+        encoder = self.work.encoder
+        if self.still is None:
+            return encoder.image(batch.pixels_BCHW.to(encoder.device))
+        pooled_NW, shared_ND = self.still
+        if pooled_NW is None:
+            return Embedded(None, shared_ND[batch.index_B].to(encoder.device))
+        pooled_BW = pooled_NW[batch.index_B].to(encoder.device)
+        return Embedded(pooled_BW, pooled_BW if self.plan.image_constant else encoder.project(pooled_BW))
+
     def _loss(self, batch: Batch, step: int) -> Tensor:
-        encoder, stage = self.work.encoder, self.work.stage
-        device = encoder.device
-        labels_B = batch.labels_B.to(device)
-        image_BD = unit(encoder.image(batch.pixels_BCHW.to(device)).shared_BD)
-        if isinstance(stage.loss, Contrastive):
-            return self._contrastive(stage.loss, image_BD, labels_B, batch.index_B, step)
-        if self.work.head is not None:
-            logits_BC = self.work.head(image_BD)
-        elif self.constant_head is not None:
-            logits_BC = self.constant_head(image_BD)
+        head, loss = self.work.head, self.work.stage.loss
+        labels_B = batch.labels_B.to(self.work.encoder.device)
+        embedded = self._embed(batch)
+        if isinstance(loss, Contrastive):
+            return self._contrastive(loss, unit(embedded.shared_BD), labels_B, batch.index_B, step)
+        if head is not None:
+            pooled = head.config.reads == "pooled"
+            features_BD = embedded.pooled_BW if pooled else embedded.shared_BD
+            value = cross_entropy(head(features_BD), labels_B, loss.smoothing)
+            if (extra := head.penalty()) is not None:
+                value = value + extra
+            if self.text_UD is not None:
+                which_B = choose(self.work.seed, step, np.arange(len(labels_B)), len(self.text_UD))
+                class_B = torch.from_numpy(which_B).to(labels_B.device)
+                value = 0.5 * (value + cross_entropy(head(self.text_UD[class_B]), class_B, loss.smoothing))
         else:
-            # One template a class and step, drawn by key: every class text is encoded with gradient (FLYP-CE, Kim).
-            classes, templates = self.work.tokens_CTL.shape[:2]
-            which_C = torch.from_numpy(choose(self.work.seed, step, np.arange(classes), templates))
-            rows_CD = unit(encoder.text(self.work.tokens_CTL[torch.arange(classes), which_C].to(device)))
-            logits_BC = encoder.scale * image_BD @ rows_CD.T + encoder.shift
-        value = cross_entropy(logits_BC, labels_B, stage.loss.smoothing)
+            value = cross_entropy(self._text_logits(unit(embedded.shared_BD), step), labels_B, loss.smoothing)
         if self._pulls:
-            value = value + stage.loss.l2_sp * pull(self.trained, self.start)
+            shots = len(self.work.split) / len(self.work.captions)
+            strength = 1 / shots if loss.l2_sp == "1/shots" else loss.l2_sp
+            value = value + strength * pull(self.trained, self.start)
         return value
+
+    def _text_logits(self, image_BD: Tensor, step: int) -> Tensor:
+        encoder = self.work.encoder
+        if self.rows_CD is not None:
+            return encoder.scale * image_BD @ self.rows_CD.T + encoder.shift  # scale and shift may train
+        # One template a class and step, drawn by key: every class text is encoded with gradient (FLYP-CE, Kim).
+        classes, templates = self.tokens_CTL.shape[:2]
+        which_C = torch.from_numpy(choose(self.work.seed, step, np.arange(classes), templates))
+        rows_CD = encode(encoder, self.tokens_CTL[torch.arange(classes), which_C].to(encoder.device))
+        return encoder.scale * image_BD @ rows_CD.T + encoder.shift
 
     def _contrastive(self, loss: Contrastive, image_BD: Tensor, labels_B: Tensor, index_B: Tensor, step: int) -> Tensor:
         epoch, _, template = self._rows(step)
-        templates = self.work.tokens_CTL.shape[1]
+        templates = self.tokens_CTL.shape[1]
         if template is None:
             template = choose(self.work.seed, epoch, index_B.numpy(), templates)
         codes_B = labels_B.cpu() * templates + torch.from_numpy(template)
         codes_U, which_B = torch.unique(codes_B, return_inverse=True)
         class_U, template_U = codes_U // templates, codes_U % templates
         device = image_BD.device
-        text_UD = unit(self.work.encoder.text(self.work.tokens_CTL[class_U, template_U].to(device)))
+        text_UD = encode(self.work.encoder, self.tokens_CTL[class_U, template_U].to(device))
         return contrastive(
             image_BD, text_UD, which_B.to(device), class_U.to(device), self.work.encoder.scale, loss.collisions
         )
-
-
-class Solution(NamedTuple):
-    """A linear head solved at one C: weight_CD, bias_C and the objective reached."""
-
-    c: float
-    weight_CD: Tensor
-    bias_C: Tensor
-    objective: float
-
-
-def lbfgs_path(features_ND: Tensor, labels_N: Tensor, start: LinearHead, fit: Lbfgs) -> Iterator[Solution]:
-    """Solve mean cross-entropy + |weight|^2 / (2 C N) for each C of the path, each from the last; in float64.
-
-    `features_ND` are taken at unit length. The bias is free of the penalty, as in scikit-learn.
-    """
-    x_ND = unit(features_ND).double()
-    n, d = x_ND.shape
-    classes = len(start.bias)
-    flat = torch.cat([start.weight.detach(), start.bias.detach()[:, None]], 1).cpu().double().numpy().ravel()
-    for c in fit.path:
-
-        def objective(flat: np.ndarray, c: float = c) -> tuple[float, np.ndarray]:
-            both = torch.from_numpy(flat).reshape(classes, d + 1)
-            weight_CD, bias_C = both[:, :d], both[:, d]
-            logits_NC = F.linear(x_ND, weight_CD, bias_C)
-            value = F.cross_entropy(logits_NC, labels_N) + weight_CD.square().sum() / (2 * c * n)
-            slope_NC = (logits_NC.softmax(1) - F.one_hot(labels_N, classes)) / n
-            gradient = torch.cat([slope_NC.T @ x_ND + weight_CD / (c * n), slope_NC.sum(0)[:, None]], 1)
-            return float(value), gradient.numpy().ravel()
-
-        options = {"maxiter": fit.iterations, "gtol": fit.tolerance, "ftol": 1e-14, "maxcor": 20}
-        found = minimize(objective, flat, jac=True, method="L-BFGS-B", options=options)
-        flat = found.x
-        both = torch.from_numpy(flat).reshape(classes, d + 1).float()
-        yield Solution(c, both[:, :d].clone(), both[:, d].clone(), float(found.fun))

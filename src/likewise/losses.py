@@ -19,12 +19,15 @@ class CrossEntropy(Config):
     """Softmax cross-entropy over the classes, plus `l2_sp` times the squared distance from the start.
 
     L2-SP: Li et al. 2018, arXiv:1802.01483, equation 3, in the form of LP-FT's code: not halved, and the head is
-    pulled to its start too.
+    pulled to its start too. "1/shots": one over the training pictures of a class (ProLIP, Fahes et al. 2024,
+    arXiv:2410.05270). `texts`: half of every batch are class texts in the place of pictures (cross-modal adaptation,
+    Lin et al. 2023, arXiv:2301.06267).
     """
 
     kind: Literal["cross-entropy"] = "cross-entropy"
     smoothing: float = Field(0.0, ge=0, lt=1)
-    l2_sp: float = Field(0.0, ge=0)
+    l2_sp: Annotated[float, Field(ge=0)] | Literal["1/shots"] = 0.0
+    texts: bool = False
     couples_batch: ClassVar[bool] = False
 
 

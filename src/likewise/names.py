@@ -11,11 +11,13 @@
     image.norm_post...      final norm
     image.projection        to the shared space
 
+What is added has names too: `adapters.lora.image.3.qkv.down`, kind and tower first (`both`: numbers that both read).
 The mapping from a library's own names is in `encoders/` and must be a bijection.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -27,20 +29,36 @@ from likewise.errors import ConfigError, near, some
 def select(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     """The names that the patterns choose, in the order of `names`.
 
-    A pattern is a shell pattern (`image.*norm*`) or a whole prefix (`image`). Raises `ConfigError` for a pattern that
-    chooses nothing: it is a mistake, never a wish.
+    A pattern is a shell pattern (`image.*norm*`) or a whole prefix (`image`); `image.-1` is the last block. Raises
+    `ConfigError` for a pattern that chooses nothing: it is a mistake, never a wish.
     """
     chosen: set[str] = set()
-    for pattern in patterns:
+    for asked in patterns:
+        pattern = _counted(asked, names)
         hits = {name for name in names if fnmatchcase(name, pattern) or name.startswith(pattern + ".")}
         if not hits:
             towers = sorted({name.split(".")[0] for name in names})
             raise ConfigError(
-                f"pattern «{pattern}» chooses no parameter, so nothing would train for it."
+                f"pattern «{asked}» chooses no parameter, so nothing would train for it."
                 f"{near(pattern, names)} Names begin with {', '.join(towers)}; see `likewise plan`."
             )
         chosen |= hits
     return [name for name in names if name in chosen]
+
+
+def _counted(pattern: str, names: Sequence[str]) -> str:
+    """The pattern with a block that is counted from the end (`image.-1.norm1`) under its number."""
+    found = re.match(r"(\w+)\.-(\d+)(?=\.|$)", pattern)
+    if not found:
+        return pattern
+    blocks = {int(name.split(".")[1]) for name in names if re.match(rf"{found[1]}\.\d+\.", name)}
+    return f"{found[1]}.{len(blocks) - int(found[2])}{pattern[found.end() :]}"
+
+
+def tower_of(name: str) -> str:
+    """`image`, `text`, `both`, or what else a name begins with (`scale`, `head`); of an adapter, where it acts."""
+    parts = name.split(".")
+    return parts[2] if parts[0] == "adapters" else parts[0]
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,17 @@ class Plan:
     """The image tower answers the same before and after: its features may be cached."""
     text_constant: bool
     """The text tower answers the same: class weights are computed once."""
+
+    @property
+    def moved_trunk(self) -> tuple[str, ...]:
+        """What trains of the image tower before its projection."""
+        moved = (name for name in self.trains if tower_of(name) in ("image", "both"))
+        return tuple(name for name in moved if not name.startswith("image.projection"))
+
+    @property
+    def trunk_constant(self) -> bool:
+        """The image tower up to its projection answers the same: its pooled features may be cached."""
+        return not self.moved_trunk
 
     @property
     def trainable(self) -> int:
@@ -70,23 +99,23 @@ class Plan:
             return "trains nothing"
         groups: dict[str, list[int]] = {}
         for index, name in enumerate(self.trains):
-            groups.setdefault(name.split(".")[0], []).append(index)
+            groups.setdefault(".".join(name.split(".")[: 2 if name.startswith("adapters.") else 1]), []).append(index)
         lines = []
         for group, indices in groups.items():
             total = sum(self.counts[i] for i in indices)
             shown = some((self.trains[i] for i in indices), 3)
-            lines.append(f"trains {group:6} {total:>12,} numbers in {len(indices)} tensors: {shown}")
-        return "\n".join([*lines, f"holds {'':6} {self.held:>12,} numbers"])
+            lines.append(f"trains {group:16} {total:>12,} numbers in {len(indices)} tensors: {shown}")
+        return "\n".join([*lines, f"holds {'':16} {self.held:>12,} numbers"])
 
 
 def make_plan(patterns: Sequence[str], sizes: Mapping[str, int]) -> Plan:
     """The plan for patterns over all parameters (name -> how many numbers), heads and grafts included."""
     trains = select(patterns, list(sizes)) if patterns else []
-    towers = {name.split(".")[0] for name in trains}
+    towers = {tower_of(name) for name in trains}
     return Plan(
         trains=tuple(trains),
         counts=tuple(sizes[name] for name in trains),
         held=sum(sizes.values()) - sum(sizes[name] for name in trains),
-        image_constant="image" not in towers,
-        text_constant="text" not in towers,
+        image_constant=not towers & {"image", "both"},
+        text_constant=not towers & {"text", "both"},
     )

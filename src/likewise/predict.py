@@ -3,11 +3,11 @@
 Evaluation decodes each picture once, for however many points of a WiSE path are asked about.
 """
 
-# B images, C classes, D shared width, N pictures.
+# B images, C classes, D shared width, N pictures, W pooled width.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from likewise import files
+from likewise.adapters import AdapterConfig, add
 from likewise.config import fingerprint
 from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.records import Split
-from likewise.encoder import Encoder, weights_hash
-from likewise.heads import BuiltHead
+from likewise.encoder import Encoder
+from likewise.heads import HeadModule, Reads
+from likewise.names import tower_of
 
-FORMAT = 1
+FORMAT = 2
 """Version of the cache's content; a change of meaning raises it, and old entries are never read again."""
 
 Progress = Callable[[int, int], None]
@@ -50,16 +52,29 @@ class Predictions(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A model to ask: values to put into the encoder (by our names) and its built head."""
+    """A model to ask: what to add to the encoder, values to put into it (by our names), and its built head."""
 
     values: Mapping[str, Tensor]
-    head: BuiltHead
+    head: HeadModule
+    adapters: tuple[AdapterConfig, ...] = ()
+
+    @property
+    def moves_images(self) -> bool:
+        """Whether the pretrained encoder's image features are not this model's."""
+        return any(tower_of(name) in ("image", "both") for name in self.values)
 
 
-def cache_folder() -> Path:
-    """`$LIKEWISE_CACHE`, or the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(os.environ.get("LIKEWISE_CACHE") or f"{base}/likewise")
+@contextlib.contextmanager
+def placed(encoder: Encoder, candidate: Candidate) -> Iterator[None]:
+    """Inside, the encoder is the candidate's; afterwards as it was."""
+    before = encoder.state([name for name in candidate.values if name in encoder.sites])
+    try:
+        add(encoder, candidate.adapters, 0)  # every number is among the values, so the seed is nothing to them
+        encoder.put(candidate.values)
+        yield
+    finally:
+        encoder.grafts.remove()
+        encoder.put(before)
 
 
 def _evaluate(split: Split, encoder: Encoder, batch: int, workers: int) -> Iterator[Batch]:
@@ -70,40 +85,56 @@ def _evaluate(split: Split, encoder: Encoder, batch: int, workers: int) -> Itera
 
 @torch.no_grad()
 def features(
-    encoder: Encoder, split: Split, *, batch: int = 256, workers: int = 0, cache: Path | None = None,
-    progress: Progress = _nothing,
+    encoder: Encoder, split: Split, reads: Reads = "shared", *, batch: int = 256, workers: int = 0,
+    cache: Path | None = None, progress: Progress = _nothing,
 ) -> Tensor:  # fmt: skip
-    """shared_ND of the evaluation view, from the cache if this very encoder has seen these very files.
+    """shared_ND or pooled_NW of the evaluation view, from the cache if this very encoder has seen these very files.
+
+    Raises `ConfigError` where there are no pooled features.
 
     The key is the content: weights, spec, file list with sizes and times, batch (it can move the last bit), format.
     """
-    weights = weights_hash(encoder.module.state_dict())  # as they are now: a stage before may have trained them
-    about = [FORMAT, encoder.spec.digest, weights, split.digest, batch, str(encoder.device), torch.__version__]
+    if reads == "pooled":
+        encoder.pooled_width  # noqa: B018  (raises where there are none)
+    # The content as it is now: a stage before may have trained or added something.
+    about = [
+        FORMAT,
+        encoder.spec.digest,
+        encoder.content(),
+        split.digest,
+        batch,
+        str(encoder.device),
+        torch.__version__,
+    ]
     key = fingerprint(about)
-    entry = (cache or cache_folder()) / "features" / key
+    entry = (cache or files.cache_folder()) / "features" / key
     if files.whole(entry):
-        stored = files.read_tensors(entry / "features.safetensors")["shared_ND"]
-        if len(stored) == len(split) and bool(torch.isfinite(stored).all()):
+        stored = files.read_tensors(entry / "features.safetensors")
+        if all(len(rows) == len(split) and bool(torch.isfinite(rows).all()) for rows in stored.values()):
             progress(len(split), len(split))
-            return stored
-    rows, done = [], 0
+            return stored[reads]
+    rows: dict[str, list[Tensor]] = {"shared": [], "pooled": []}
+    done = 0
     for part in _evaluate(split, encoder, batch, workers):
-        rows.append(encoder.image(part.pixels_BCHW.to(encoder.device)).shared_BD.float().cpu())
+        embedded = encoder.image(part.pixels_BCHW.to(encoder.device))
+        rows["shared"].append(embedded.shared_BD.float().cpu())
+        if embedded.pooled_BW is not None:
+            rows["pooled"].append(embedded.pooled_BW.float().cpu())
         progress(done := done + len(part.index_B), len(split))
-    shared_ND = torch.cat(rows)
+    found = {name: torch.cat(parts) for name, parts in rows.items() if parts}
     try:
         with files.new_folder(entry) as folder:
-            files.write_tensors(folder / "features.safetensors", {"shared_ND": shared_ND})
+            files.write_tensors(folder / "features.safetensors", found)
     except OSError:  # a cache that cannot be written costs time, not truth
         pass
-    return shared_ND
+    return found[reads]
 
 
 @torch.no_grad()
-def head_logits(head: BuiltHead, shared_ND: Tensor, split: Split, batch: int = 4096) -> Predictions:
-    """Predictions of a head on features already computed."""
+def head_logits(head: HeadModule, features_ND: Tensor, split: Split, batch: int = 4096) -> Predictions:
+    """Predictions of a head on features already computed (those that it reads)."""
     device = next(iter(head.state_dict().values())).device
-    logits_NC = torch.cat([head(part.to(device)) for part in shared_ND.split(batch)]).float().cpu().numpy()
+    logits_NC = torch.cat([head(part.to(device)) for part in features_ND.split(batch)]).float().cpu().numpy()
     return Predictions(logits_NC, split.labels_N, np.arange(len(split)))
 
 
@@ -113,17 +144,15 @@ def predict(
     progress: Progress = _nothing,
 ) -> list[Predictions]:  # fmt: skip
     """Each candidate's predictions, the pictures read once. Leaves the encoder as it was."""
-    before = encoder.state(sorted({name for candidate in candidates for name in candidate.values}))
     logits: list[list[Tensor]] = [[] for _ in candidates]
     done = 0
-    try:
-        for part in _evaluate(split, encoder, batch, workers):
-            pixels_BCHW = part.pixels_BCHW.to(encoder.device)
-            for rows, candidate in zip(logits, candidates, strict=True):
-                encoder.put({**before, **candidate.values})  # what the candidate before it changed goes back
-                rows.append(candidate.head(encoder.image(pixels_BCHW).shared_BD).float().cpu())
-            progress(done := done + len(part.index_B), len(split))
-    finally:
-        encoder.put(before)
+    for part in _evaluate(split, encoder, batch, workers):
+        pixels_BCHW = part.pixels_BCHW.to(encoder.device)
+        for rows, candidate in zip(logits, candidates, strict=True):
+            with placed(encoder, candidate):
+                embedded = encoder.image(pixels_BCHW)
+                pooled = candidate.head.config.reads == "pooled"
+                rows.append(candidate.head(embedded.pooled_BW if pooled else embedded.shared_BD).float().cpu())
+        progress(done := done + len(part.index_B), len(split))
     index_N = np.arange(len(split))
     return [Predictions(torch.cat(rows).numpy(), split.labels_N, index_N) for rows in logits]

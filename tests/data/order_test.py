@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from likewise.data.order import choose, key_hash, key_rng, pairs, permutation
+from likewise.data.order import choose, pairs, permutation
+from likewise.keys import key_hash, key_rng
 
 
 def test_permutation_is_a_function_of_seed_and_epoch_and_moves_no_global_state() -> None:

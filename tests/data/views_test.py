@@ -16,9 +16,9 @@ from torchvision.transforms import RandomResizedCrop
 
 from likewise.data import views
 from likewise.data.batches import Pictures, batches
-from likewise.data.order import key_rng
 from likewise.data.records import Record, Split
 from likewise.errors import DataError
+from likewise.keys import key_rng
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.recipe import Recipe
 from likewise.recipes import RECIPES
-from likewise.run.method import Tuned, fit_method
+from likewise.run.method import fit_method
 from likewise.run.stage import Job
+from likewise.run.tuned import Tuned
 from likewise.run.watch import Watch
 from tiny import everything, make_job, shrunk
 
@@ -41,12 +42,6 @@ class Trained:
     before: dict[str, torch.Tensor]
     during: dict[str, torch.Tensor]
     after: dict[str, torch.Tensor]
-
-    @property
-    def upstream(self) -> dict[str, str]:
-        """Upstream names of parameters to ours."""
-        ours = {id(p): name for name, p in self.job.encoder.parameters_by_name().items()}
-        return {name: ours[id(p)] for name, p in self.job.encoder.module.named_parameters()}
 
 
 @pytest.fixture(scope="session")

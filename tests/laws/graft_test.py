@@ -65,7 +65,7 @@ def graft_all(encoder: Encoder, grafts: Grafts | None = None) -> Grafts:
         grafts.weight(f"{tower}.out", encoder.sites[f"{tower}.1.out.weight"], Low(torch.empty(width, width)))
         grafts.module(f"{tower}.beside", encoder.children[f"{tower}.0.mlp"], lambda m, w=width: Beside(m, w))  # type: ignore[misc]
         before, after = Shift(width), Shift(width)
-        place = encoder.children[f"{tower}.1"]
+        place = encoder.children[f"{tower}.1.block"]
         grafts.token(f"{tower}.before", place, before, lambda m, x, s=before: (x[0] + s.vector, *x[1:]), before=True)
         grafts.token(f"{tower}.after", place, after, lambda m, x, y, s=after: y + s.vector)
     return grafts
@@ -168,7 +168,12 @@ def test_stacked_grafts_on_one_weight_add_up(encoder_of: Callable[[str], Encoder
     grafts.weight("b", site, second)
     want = base + first.up @ first.down + second.up @ second.down
     torch.testing.assert_close(site.value, want)
-    assert sorted(grafts.parameters_by_name()) == ["graft.a.down", "graft.a.up", "graft.b.down", "graft.b.up"]
+    assert sorted(grafts.parameters_by_name()) == [
+        "adapters.a.down",
+        "adapters.a.up",
+        "adapters.b.down",
+        "adapters.b.up",
+    ]
     encoder.put({"image.0.qkv.weight": 2 * base})  # by our name, under the grafts
     torch.testing.assert_close(site.value, want + base)
     encoder.put({"image.0.qkv.weight": base})
@@ -203,4 +208,9 @@ def test_the_wrapped_childs_numbers_are_not_the_grafts(encoder_of: Callable[[str
     grafts.module("m", encoder.children["image.0.mlp"], lambda m: Beside(m, 32))
     found = {name: p.numel() for name, p in grafts.parameters_by_name().items()}
     grafts.remove()
-    assert found == {"graft.m.down.weight": 96, "graft.m.down.bias": 3, "graft.m.up.weight": 96, "graft.m.up.bias": 32}
+    assert found == {
+        "adapters.m.down.weight": 96,
+        "adapters.m.down.bias": 3,
+        "adapters.m.up.weight": 96,
+        "adapters.m.up.bias": 32,
+    }

@@ -9,25 +9,42 @@ import torch
 
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
-from likewise.fit import Training, Work
-from likewise.heads import Text, text_head
-from likewise.recipe import AdamW
+from likewise.fit import Training
+from likewise.recipe import Descent, Recipe, Sgd
 from likewise.recipes import RECIPES
 from tiny import make_job, shrunk
+from works import work_of
 
-STAGES = [
-    (name, index)
+
+def beginning(recipe: Recipe, index: int) -> Recipe:
+    """The recipe up to a stage: what decides how that stage trains."""
+    return Recipe(stages=recipe.stages[: index + 1])
+
+
+EVERY = {
+    (name, index): beginning(recipe, index)
     for name, recipe in RECIPES.items()
     for index, stage in enumerate(recipe.stages)
-    if isinstance(stage.fit, AdamW)
-]
+    if isinstance(stage.fit, Descent)
+}
+"""Each stage of each recipe that trains by steps, with the stages before it."""
+STAGES = [at for i, at in enumerate(EVERY) if EVERY[at] not in list(EVERY.values())[:i]]
+"""The same, each once: FLYP and FLYP + WiSE train alike."""
 
 
-def begin(encoder: Encoder, data: Dataset, name: str, index: int) -> Training:
-    job = make_job(encoder, data)
-    stage = shrunk(RECIPES[name], f"stages.{index}.fit.epochs=2").stages[index]
-    head = None if isinstance(stage.head, Text) else text_head(encoder, job.prompts)
-    return Training(Work(stage, encoder, head, data.train, job.tokens_CTL(), job.prompts, job.seed))
+@pytest.fixture(scope="module")
+def two(fresh: Callable[[str], Encoder]) -> tuple[Encoder, Encoder, dict[str, torch.Tensor]]:
+    """Two newly loaded encoders, and what is in them."""
+    first, second = fresh("plain"), fresh("plain")
+    return first, second, first.state()
+
+
+def begin(encoder: Encoder, start: dict[str, torch.Tensor], data: Dataset, name: str, index: int) -> Training:
+    """A stage about to train: newly grafted, with a newly built head."""
+    encoder.grafts.remove()
+    encoder.put(start)
+    recipe = shrunk(RECIPES[name], f"stages.{index}.fit.epochs=2")
+    return Training(work_of(make_job(encoder, data), recipe, index))
 
 
 def copied(training: Training) -> dict[str, torch.Tensor]:
@@ -35,23 +52,28 @@ def copied(training: Training) -> dict[str, torch.Tensor]:
 
 
 def test_every_recipe_that_steps_is_here() -> None:
-    stepping = {n for n, r in RECIPES.items() if any(s.fit is not None and s.fit.kind == "adamw" for s in r.stages)}
-    assert {name for name, _ in STAGES} == stepping != set()
+    assert {n for n, _ in EVERY} == {n for n, r in RECIPES.items() if any(isinstance(s.fit, Descent) for s in r.stages)}
+    assert all(any(EVERY[at] == recipe for at in STAGES) for recipe in EVERY.values())
+    assert {EVERY[at].stages[-1].fit.kind for at in STAGES} == {"adamw", "sgd"}  # type: ignore[union-attr]
+    kinds = {adapter.kind for recipe in RECIPES.values() for adapter in recipe.adapters}
+    assert {adapter.kind for at in STAGES for adapter in EVERY[at].adapters} == kinds
+    assert any(index and EVERY[name, index].stages[0].fit for name, index in STAGES)
 
 
 @pytest.mark.parametrize(("name", "index"), STAGES)
-def test_resumed(fresh: Callable[[str], Encoder], data: Dataset, name: str, index: int) -> None:
-    whole = begin(fresh("plain"), data, name, index)
+def test_resumed(two: tuple[Encoder, Encoder, dict[str, torch.Tensor]], data: Dataset, name: str, index: int) -> None:
+    one, other, start = two
+    whole = begin(one, start, data, name, index)
     states, steps = [copied(whole)], []
     for step in whole.run():
         steps.append(step)
         states.append(copied(whole))
     assert whole.total == len(steps) == 6
-    other = fresh("plain")
-    start = other.state()
+    momenta = {"momentum_buffer"} if isinstance(whole.fit, Sgd) else {"step", "exp_avg", "exp_avg_sq"}
+    pulled = {"start"} if whole.start else set()
+    assert {key.split("/")[0] for key in states[-1]} == {"weight", *momenta, *pulled}
     for k in (0, 1, 4, 5, 6):  # the first and the last, in an epoch and at its end
-        other.put(start)
-        part = begin(other, data, name, index)
+        part = begin(other, start, data, name, index)
         part.restore(states[k], k)
         assert list(part.run()) == steps[k:], k
         end = copied(part)
@@ -59,13 +81,17 @@ def test_resumed(fresh: Callable[[str], Encoder], data: Dataset, name: str, inde
         assert all(torch.equal(value, states[-1][key]) for key, value in end.items()), k
 
 
-def test_a_restored_state_is_a_copy(fresh: Callable[[str], Encoder], data: Dataset) -> None:
-    first = begin(fresh("plain"), data, "ln", 0)
+@pytest.mark.parametrize("name", ["ln", "coop"])
+def test_a_restored_state_is_a_copy(
+    two: tuple[Encoder, Encoder, dict[str, torch.Tensor]], data: Dataset, name: str
+) -> None:
+    one, other, start = two
+    first = begin(one, start, data, name, 0)
     for _ in zip(range(2), first.run()):
         pass
     saved = copied(first)
-    second = begin(fresh("plain"), data, "ln", 0)
+    second = begin(other, start, data, name, 0)
     second.restore(saved, 2)
-    untouched = {name: value.clone() for name, value in saved.items()}
+    untouched = {key: value.clone() for key, value in saved.items()}
     list(second.run())
-    assert all(torch.equal(saved[name], value) for name, value in untouched.items())
+    assert all(torch.equal(saved[key], value) for key, value in untouched.items())

@@ -8,12 +8,12 @@ from typing import Any
 
 LEVELS = (
     ("errors",),
-    ("config", "names", "metrics", "files"),
+    ("config", "names", "keys", "metrics", "files"),
     ("encoder",),
     ("encoders", "adapters", "heads", "losses", "merging", "data"),
     ("recipe", "datasets"),
     ("recipes", "suites"),
-    ("fit", "predict"),
+    ("fit", "predict", "solve"),
     ("run", "tune", "recommend"),
     ("report", "export", "serve"),
     ("api",),

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from likewise.cli import again, data, jobs, show
+from likewise.cli import again, data, jobs, ship, show
 from likewise.errors import LikewiseError
 
 EXAMPLES = """
@@ -39,7 +39,7 @@ def _exiting(function: Callable[..., int]) -> Callable[..., None]:
 
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
-for room in (jobs, again, data, show):
+for room in (jobs, again, data, ship, show):
     for function in room.COMMANDS:
         app.command(function.__name__.rstrip("_"))(_exiting(function))
 

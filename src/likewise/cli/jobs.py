@@ -22,11 +22,11 @@ from likewise.cli.data import (
     MaxBad,
     OnBad,
     Ood,
-    Seed,
     Templates,
     open_data,
     source_options,
 )  # fmt: skip
+from likewise.cli.sweep import OneSeed, Seeds, Shots, cells, foreseen, many, tell
 from likewise.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -37,12 +37,15 @@ Out = Annotated[str, typer.Option("-o", "--output", help="Run folder (default: r
 EncoderName = Annotated[
     str, typer.Option("--encoder", "-e", help="icon-clip, open_clip:ViT-B-16/openai, hf-hub:..., local-dir:...")
 ]
-Shots = Annotated[int, typer.Option(help="Train on so many images a class (0: all).")]
 AllowShort = Annotated[
     bool, typer.Option("--allow-short", help="Take what there is where a class has fewer than --shots.")
 ]
 Limit = Annotated[
-    str, typer.Option("--time-limit", help="Like 30m or 1h30m: methods that would not end in time are left out.")
+    str,
+    typer.Option(
+        "--time-limit",
+        help="Like 30m or 1h30m: methods that would not end in time are left out (of a sweep: of each run).",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the run folder holds.")]
@@ -73,12 +76,12 @@ def machine_for(device: str, workers: int) -> Machine:
 def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
         rest: dict[str, Any]) -> int:  # fmt: skip
     """Open, run, report, print: what `adapt` and `train` share."""
-    from likewise.api import adapt, last_folder, next_folder
+    from likewise.api import adapt, last_folder, next_folder, sweep
     from likewise.cli.terminal import Bars, comparison
     from likewise.cli.terminal import out as screen
     from likewise.encoders import load
 
-    as_json, dry, machine = rest.pop("json"), rest.pop("dry"), rest.pop("machine")
+    as_json, dry, machine, grid = rest.pop("json"), rest.pop("dry"), rest.pop("machine"), rest.pop("cells")
     with Bars(quiet=as_json) as watch:
         model = load(encoder)
         recipes = choose(model)
@@ -93,10 +96,15 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
             from likewise.cli.show import describe
 
             screen.print(describe(recipes, model, opened), markup=False)
-            screen.print(f"would write {folder}", soft_wrap=True)
+            screen.print(f"would write {folder}{foreseen(opened, grid, rest['allow_short'])}", soft_wrap=True)
             return 0
-        rest["command"] = shlex.join(["likewise", *sys.argv[1:]])
-        run = adapt(model, opened, recipes, folder, machine=machine, watch=watch, **rest)
+        rest |= {"command": shlex.join(["likewise", *sys.argv[1:]]), "machine": machine, "watch": watch}
+        if many(grid):
+            swept = sweep(model, opened, recipes, folder, **grid, **rest)
+        else:
+            run = adapt(model, opened, recipes, folder, shots=grid["shots"][0], seed=grid["seeds"][0], **rest)
+    if many(grid):
+        return tell(swept, as_json)
     chosen = run.results["chosen"]
     if as_json:
         plain = {"rows": run.results["rows"], "chosen": {k: chosen[k] for k in ("method", "alpha", "why")},
@@ -122,7 +130,7 @@ def adapt(
     data: Data, output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [],
     methods: Annotated[str, typer.Option(help="Names with commas, instead of an effort's ladder (likewise ls methods).")] = "",
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
-    shots: Shots = 0, allow_short: AllowShort = False, seed: Seed = 0, time_limit: Limit = "", resume: Resume = False,
+    shots: Shots = "0", allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "", time_limit: Limit = "", resume: Resume = False,
     overwrite: Overwrite = False, dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0,
     image_col: ImageCol = "", label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "",
     classes: Classes = "", templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
@@ -131,10 +139,11 @@ def adapt(
     from likewise.api import ladder
     from likewise.cli.terminal import seconds
 
+    grid = cells(shots, seed, seeds)
     source = source_options(
-        image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, seed)
+        image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, grid["seeds"][0])
     )
-    rest = {"seed": seed, "shots": shots, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
+    rest = {"cells": grid, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "time_limit": seconds(time_limit) if time_limit else 0.0, "machine": machine_for(device, workers)}  # fmt: skip
     return _go(
         lambda model: ladder(methods or None, effort, model.rate_scale), encoder, data, ood, source, output, rest
@@ -144,8 +153,8 @@ def adapt(
 def train(
     recipe: Annotated[str, typer.Argument(help="A name (likewise ls methods) or a YAML file of a recipe.")], data: Data,
     edits: Annotated[list[str] | None, typer.Argument(metavar="PATH=VALUE...", help="Edits of the recipe, like stages.0.fit.lr=3e-4.")] = None,
-    output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [], shots: Shots = 0,
-    allow_short: AllowShort = False, seed: Seed = 0, resume: Resume = False, overwrite: Overwrite = False,
+    output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [], shots: Shots = "0",
+    allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "", resume: Resume = False, overwrite: Overwrite = False,
     dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0, image_col: ImageCol = "",
     label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "", classes: Classes = "",
     templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
@@ -157,10 +166,11 @@ def train(
         name, value = recipe_of(recipe, model.rate_scale)
         return {name: value.edited(*(edits or []))}
 
+    grid = cells(shots, seed, seeds)
     source = source_options(
-        image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, seed)
+        image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, grid["seeds"][0])
     )
-    rest = {"seed": seed, "shots": shots, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
+    rest = {"cells": grid, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "machine": machine_for(device, workers)}  # fmt: skip
     return _go(choose, encoder, data, ood, source, output, rest)
 

@@ -25,8 +25,8 @@ def describe(recipes: Mapping[str, Recipe], encoder: Encoder, data: Dataset) -> 
 
     lines = []
     for name, recipe in recipes.items():
-        total = sum(trained(plans(recipe, encoder, len(data.classes))).values())
-        count = steps(recipe, len(data.train))
+        total = sum(trained(plans(recipe, encoder, len(data.classes), len(data.train))).values())
+        count = steps(recipe, len(data.train), len(data.classes))
         lines.append(f"{name:16} trains {total:>12,} numbers, {count:>6} steps   {recipe.title} ({recipe.paper})")
     return "\n".join(lines)
 
@@ -46,7 +46,7 @@ def plan(
     model = load(encoder, weights=False)
     found = trained(plans(value, model, classes))
     everything = sum(p.numel() for p in model.parameters_by_name().values())
-    held = everything - sum(n for key, n in found.items() if not key.startswith("head."))
+    held = everything - sum(n for key, n in found.items() if not key.startswith(("head.", "adapters.")))
     if json_:
         print(
             json.dumps(
@@ -69,16 +69,34 @@ def plan(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or one sweep's.")],
     output: Annotated[str, typer.Option("-o", "--output", help="HTML file (default: report.html in the first run).")] = "",
 ) -> int:  # fmt: skip
-    """Write the report of one run, or compare several."""
+    """Write the report of one run or one sweep, or compare several runs."""
     from likewise.cli.terminal import out
     from likewise.report import write_report
 
     path = write_report(runs, Path(output) if output else runs[0] / "report.html")
     out.print(str(path), soft_wrap=True)
     return 0
+
+
+FAMILIES = ("CLIP ViT", "timm ViT", "CLIP ResNet")
+
+
+def _methods(like: str) -> list[dict[str, Any]]:
+    """A row for each recipe, read off the values and off one small encoder of each family."""
+    from likewise.encoders.samples import sample
+    from likewise.recipes import FAMILIES as FILES
+    from likewise.recipes import LADDERS, RECIPES
+    from likewise.run.support import support
+
+    encoders = {family: sample(family) for family in FAMILIES}
+    home = {name: file for file, recipes in FILES.items() for name in recipes}
+    return [{"name": n, "family": home[n], "title": r.title, "stages": len(r.stages),
+             "trains": "; ".join(", ".join(s.trains) or "-" for s in r.stages), **support(r, encoders),
+             "effort": ", ".join(e for e, names in LADDERS.items() if n in names), "paper": r.paper}
+            for n, r in RECIPES.items() if like.lower() in n.lower()]  # fmt: skip
 
 
 KINDS = ("methods", "datasets", "models", "encoders")
@@ -93,11 +111,11 @@ def ls(
 
     rows: list[dict[str, Any]]
     if kind == "methods":
-        from likewise.recipes import LADDERS, RECIPES
-
-        rows = [{"name": n, "title": r.title, "stages": len(r.stages), "trains": "; ".join(", ".join(s.trains) or "-" for s in r.stages),
-                 "WiSE path": r.merge.form if r.merge else f"no: {r.no_merge}",
-                 "effort": ", ".join(e for e, names in LADDERS.items() if n in names), "paper": r.paper} for n, r in RECIPES.items()]  # fmt: skip
+        rows = _methods(like)
+        if not json_:
+            short = ("name", *FAMILIES, "folds", "path", "soup", "text", "effort", "title")
+            rows = [{key: str(row[key]).partition(":")[0] if key != "title" else row[key] for key in short}
+                    for row in rows]  # fmt: skip
     elif kind == "datasets":
         from likewise.datasets import DATASETS
 
@@ -156,7 +174,7 @@ def doctor(json_: Json = False) -> int:
 
     from likewise.cli.terminal import listing, out
     from likewise.encoders import BUILT_IN, load
-    from likewise.predict import cache_folder
+    from likewise.files import cache_folder
     from likewise.run.adapt import environment
 
     cache = cache_folder()

@@ -53,6 +53,13 @@ class Bars(Watch):
         if not self.quiet:
             err.print(text, markup=False, soft_wrap=True)
 
+    def part(self, text: str) -> None:
+        if self.progress:  # a screen has room for the bars of one part
+            for task in self.tasks.values():
+                self.progress.remove_task(task)
+        self.tasks, self.shown = {}, {}
+        self.say(text)
+
     def bar(self, name: str, done: int, total: int, note: str = "") -> None:
         if self.progress:
             if name not in self.tasks:

@@ -1,34 +1,14 @@
-"""Order without state: every choice is a function of integers, so a resumed run needs integers only.
-
-No global generator is read or moved. A key is a tuple of integers and words; equal keys give equal choices
-on every machine, whatever the number of workers.
-"""
+"""Which pictures and templates come when: functions of seed and epoch or step, without state (`likewise.keys`)."""
 
 # B samples of one batch.
 
 from __future__ import annotations
 
 import functools
-import hashlib
 
 import numpy as np
 
-Key = int | str | np.integer
-
-
-def _digest(key: tuple[Key, ...]) -> bytes:
-    # NumPy integers print differently from Python's, and must not be a different key
-    return hashlib.sha256(repr(tuple(k if isinstance(k, str) else int(k) for k in key)).encode()).digest()
-
-
-def key_rng(*key: Key) -> np.random.Generator:
-    """A PCG64 generator seeded by the SHA-256 of the key."""
-    return np.random.Generator(np.random.PCG64(int.from_bytes(_digest(key), "big")))
-
-
-def key_hash(*key: Key) -> int:
-    """64 bits of the key's SHA-256: one draw, where a whole generator would be wasted."""
-    return int.from_bytes(_digest(key)[:8], "big")
+from likewise.keys import key_hash, key_rng
 
 
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:

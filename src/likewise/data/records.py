@@ -175,6 +175,15 @@ class Dataset:
 
         return few(self, shots, seed, allow_short)
 
+    def thinned(self, most: Mapping[str, int], word: str) -> Dataset:
+        """At most so many pictures of each split named in `most`, drawn by key; report splits not named are left out.
+
+        `train` and `select` must be named; `word` is part of the key.
+        """
+        from likewise.data.shots import thin
+
+        return thin(self, most, word)
+
     def splits(self) -> tuple[Split, ...]:
         """Train and select, the two that may be looked into while choosing."""
         return (self.train, self.select)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from likewise.data.order import key_rng
 from likewise.errors import DataError, UsageError, some
+from likewise.keys import key_rng
 
 if TYPE_CHECKING:
     from likewise.data.records import ClassTable, Dataset, Split
@@ -37,6 +38,17 @@ def few(data: Dataset, shots: int, seed: int, allow_short: bool) -> Dataset:
     select = _some_of_each(data.select, data.classes, min(shots, SELECT_SHOTS), seed)
     audit.counts.update({s.name: s.counts(data.classes) for s in (train, select)})
     return replace(data, train=train, select=select, report=tuple(data._report.values()), audit=audit)
+
+
+def thin(data: Dataset, most: Mapping[str, int], word: str) -> Dataset:
+    """See `Dataset.thinned`."""
+
+    def some_of(split: Split) -> Split:
+        order = key_rng(word, data.name, split.name).permutation(len(split))
+        return split.subset(sorted(order[: most[split.name]]))
+
+    report = [some_of(split) for name, split in data._report.items() if name in most]
+    return replace(data, train=some_of(data.train), select=some_of(data.select), report=report)
 
 
 def _some_of_each(split: Split, classes: ClassTable, n: int, seed: int) -> Split:

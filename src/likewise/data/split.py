@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from likewise import files
-from likewise.data.order import key_hash
 from likewise.data.records import Dataset, Role
 from likewise.errors import UsageError
+from likewise.keys import key_hash
 
 
 class _Unit(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as ops
 
-from likewise.data.order import key_rng
+from likewise.keys import key_rng
 
 SCALE = (0.9, 1.0)  # share of the picture's area in a training crop
 RATIO = (3 / 4, 4 / 3)  # width to height of a training crop

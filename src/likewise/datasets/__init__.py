@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from likewise.data.records import Dataset
-from likewise.datasets import iconshift
+from likewise.datasets import digits, fashion_mnist, iconshift
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"iconshift": iconshift.dataset}
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "iconshift": iconshift.dataset, "digits": digits.dataset, "fashion-mnist": fashion_mnist.dataset,
+}  # fmt: skip
 """Name to a function that opens it. A path of the same name on disk wins nothing: names come first."""
+
+CARDS: dict[str, Callable[[], str]] = {
+    "iconshift": iconshift.card, "digits": digits.card, "fashion-mnist": fashion_mnist.card,
+}  # fmt: skip
 
 
 def about(name: str) -> str:
     """The dataset's data card, as Markdown."""
-    return {"iconshift": iconshift.card}[name]()
+    return CARDS[name]()

@@ -18,6 +18,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from likewise.encoder import Embedded, Encoder, EncoderSpec, Site, weights_hash
-from likewise.encoders import icon_tower  # noqa: F401  (registers icon-clip's image tower with timm)
+from likewise.encoders import icon_tower, learned_words  # noqa: F401  (the first registers a tower with timm)
 from likewise.encoders.open_clip_names import TOWERS, rename, rename_any
 from likewise.errors import ConfigError, MachineError, UsageError, near, some
 
@@ -53,15 +54,17 @@ def _sites(module: nn.Module) -> dict[str, Site]:
 
 
 def _children(module: nn.Module) -> Iterator[tuple[str, Site]]:
-    """Blocks and their attention and MLP: the places of module and token grafts."""
-    for upstream, _ in module.named_modules():
+    """The places of module and token grafts: blocks, their attention and MLP, and each layer that has a weight."""
+    for upstream, layer in module.named_modules():
         for pattern, tower in TOWERS:
             if not (found := re.match(pattern, upstream + ".")):
                 continue
             rest = (upstream + ".")[found.end() :].rstrip(".")
-            place = {"": "", "attn": ".attention", "mlp": ".mlp"}.get(rest)
+            place = {"": "block", "attn": "attention", "mlp": "mlp"}.get(rest)
             if place is not None:
-                yield f"{tower}.{found[1]}{place}", _place(module, upstream)
+                yield f"{tower}.{found[1]}.{place}", _place(module, upstream)
+        if "weight" in layer._parameters and layer.weight is not None and upstream:
+            yield rename(f"{upstream}.weight").removesuffix(".weight"), _place(module, upstream)
 
 
 class OpenClip(Encoder):
@@ -76,15 +79,34 @@ class OpenClip(Encoder):
         visual = self._model.visual
         if isinstance(visual, TimmModel):
             pooled_BW = visual.trunk(pixels_BCHW)
-            return Embedded(pooled_BW, visual.head(pooled_BW))
-        if isinstance(visual, VisionTransformer) and not visual.output_tokens:
+        elif isinstance(visual, VisionTransformer) and not visual.output_tokens:
             pooled_BW, _ = visual._pool(visual.transformer(visual._embeds(pixels_BCHW)))  # open_clip's own seams
-            return Embedded(pooled_BW, pooled_BW if visual.proj is None else pooled_BW @ visual.proj)
-        return Embedded(None, self._model.encode_image(pixels_BCHW))
+        else:
+            return Embedded(None, self._model.encode_image(pixels_BCHW))
+        return Embedded(pooled_BW, self.project(pooled_BW))
+
+    def project(self, pooled_BW: Tensor) -> Tensor:
+        visual = self._model.visual
+        if isinstance(visual, TimmModel):
+            return torch.as_tensor(visual.head(pooled_BW))
+        if isinstance(visual, VisionTransformer) and not visual.output_tokens:
+            return torch.as_tensor(pooled_BW if visual.proj is None else pooled_BW @ visual.proj)
+        return super().project(pooled_BW)
 
     @property
     def shared_width(self) -> int:
         return int(self.spec.config["embed_dim"])
+
+    @property
+    def pooled_width(self) -> int:
+        visual = self._model.visual
+        if isinstance(visual, TimmModel):
+            return int(visual.trunk.num_features)
+        if isinstance(visual, VisionTransformer) and not visual.output_tokens:
+            return int(visual.output_dim if visual.proj is None else visual.proj.shape[0])
+        raise ConfigError(
+            f"{self.spec.name} gives no features before its projection ({type(visual).__name__}); use features: shared."
+        )
 
     @property
     def trims(self) -> bool:
@@ -110,11 +132,11 @@ class OpenClip(Encoder):
         return torch.as_tensor(projection(pooled_BW) if isinstance(projection, nn.Linear) else pooled_BW @ projection)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        return torch.as_tensor(self._tokenizer(list(texts), context_length=self.spec.context))
+        return learned_words.tokenize(self._tokenizer, texts, self.spec.context)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         if hasattr(self._tokenizer, "encode"):
-            return [len(self._tokenizer.encode(text)) + 2 for text in texts]
+            return learned_words.lengths(self._tokenizer, texts)
         return [int((row != 0).sum()) for row in self.tokenize(texts)]
 
 
@@ -140,7 +162,7 @@ def load(name: str, weights: bool = True) -> OpenClip:
         try:
             with torch.random.fork_rng(devices=[]):  # open_clip draws its random start from the global generator
                 module = open_clip.create_model(**arguments, load_weights=weights, weights_only=True)
-            tokenizer = open_clip.get_tokenizer(base)
+            tokenizer = _tokenizer(base, _config_text(base))
         except UserWarning as warning:
             raise ConfigError(f"{asked}: {warning} Numbers would be wrong without a crash.", "M02") from None
         except ImportError as error:
@@ -155,6 +177,17 @@ def load(name: str, weights: bool = True) -> OpenClip:
             offline = " Offline? The first use of a named model downloads it; a folder works too: local-dir:PATH."
             raise MachineError("M01", f"open_clip could not load {asked}: {error}.{offline}") from None
     return OpenClip(_spec(asked, base, arguments, module, weights), module, tokenizer)
+
+
+def _config_text(base: str) -> str:
+    path = Path(base.removeprefix("local-dir:")) / "open_clip_config.json"
+    return path.read_text() if base.startswith("local-dir:") else ""
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(base: str, config: str) -> Any:
+    """open_clip's tokenizer; reading its vocabulary takes longer than building a small model."""
+    return open_clip.get_tokenizer(base)
 
 
 class _quiet:

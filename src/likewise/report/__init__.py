@@ -13,21 +13,31 @@ from pathlib import Path
 
 from likewise import files
 from likewise.errors import UsageError
-from likewise.report import page, tables
+from likewise.report import curves, page, tables
 from likewise.report.read import read_run
 
 __all__ = ["table_markdown", "write_report"]
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
-    """Write the page of one run, or of several compared, and `report.md` beside it; returns the page's path.
+    """Write the page of one run, of several compared, or of one sweep, and `report.md` beside it; returns its path.
 
     `out` is the HTML file, or a folder to hold `report.html`. Raises `DataError` for a folder without results.
     """
     if not runs:
         raise UsageError("R03", "No run to report on. Name at least one run folder.")
-    read = [read_run(Path(folder)) for folder in runs]
     target = out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
+    sweeps = [folder for folder in runs if curves.is_sweep(Path(folder))]
+    if sweeps and len(runs) > 1:
+        raise UsageError(
+            "R03", f"{sweeps[0]} is a sweep, which has a report of its own. Compare runs: those inside it."
+        )
+    if sweeps:
+        found = curves.read_curves(Path(sweeps[0]))
+        files.write_text(target, curves.render(found, target))
+        files.write_text(target.with_suffix(".md"), curves.summary(found))
+        return target
+    read = [read_run(Path(folder)) for folder in runs]
     files.write_text(target, page.render(read))
     files.write_text(target.with_suffix(".md"), "\n".join(page.summary(run) for run in read))
     return target

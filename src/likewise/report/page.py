@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -35,19 +36,30 @@ class Picture:
     bottom: str = ""
 
 
-def render(runs: Sequence[Run]) -> str:
-    """The whole page as HTML. The first run is told in full, the others without pictures."""
-    here = Path(__file__).parent
+HERE = Path(__file__).parent
+
+
+@functools.cache
+def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
+        loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.globals.update(words=words, ID=ID, MEAN=MEAN, WORST=WORST)
-    page = environment.get_template("report.html.j2")
-    style = Markup((here / "report.css").read_text())
+    return environment
+
+
+def filled(template: str, **content: Any) -> str:
+    """A template of this folder as a page, in the shared style."""
+    style = Markup((HERE / "report.css").read_text())
+    return _templates().get_template(template).render(style=style, **content)
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The whole page as HTML. The first run is told in full, the others without pictures."""
     sections = [section(run, i, full=i == 0) for i, run in enumerate(runs)]
     shared = [d for d in runs[0].domains if all(d in run.domains for run in runs)]
     out = [d for d in shared if d != ID]
@@ -56,7 +68,7 @@ def render(runs: Sequence[Run]) -> str:
         if len(out) > 1:  # a mean over other domains would be another quantity
             content["compared"].append(mean_of([run.final(run.chosen, d) for d in out]))
     shared += [f"mean of these {len(out)} OOD"] * (len(out) > 1)
-    return page.render(style=style, sections=sections, compared=shared)
+    return filled("report.html.j2", sections=sections, compared=shared)
 
 
 def section(run: Run, number: int, full: bool) -> dict[str, Any]:

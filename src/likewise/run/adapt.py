@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -15,25 +16,26 @@ import pyarrow.parquet as pq
 import torch
 
 from likewise import files
+from likewise.adapters import texts_of
 from likewise.config import Config, fingerprint
 from likewise.data.prompts import check_lengths, fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
-from likewise.errors import Interrupted, UsageError
+from likewise.errors import ConfigError, Interrupted, UsageError
 from likewise.fit import DivergenceError
-from likewise.merging import lerp
 from likewise.metrics import accuracy
-from likewise.predict import Candidate
+from likewise.names import Plan
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_model
 from likewise.run.choose import Choice, Contender, choose, name_of
 from likewise.run.folder import LOCK, open_folder, status
-from likewise.run.method import Tuned, fit_method, points
+from likewise.run.method import beginning, fit_method
 from likewise.run.planning import plans
 from likewise.run.reading import ask
 from likewise.run.results import measure, ood_mean, read_report
 from likewise.run.stage import Job, TooSlow
+from likewise.run.tuned import Tuned, point, points
 from likewise.run.watch import Stop, Watch
 
 BASELINE = "zero-shot"
@@ -131,13 +133,17 @@ def _adapt(
     settings, machine, watch, began = how
     files.write_text(out / "STATUS", "running\n")
     prompts = fill(data.templates, data.classes.names)
-    for finding in check_lengths(prompts, [encoder.lengths(texts) for texts in prompts], encoder.spec.context):
-        data.audit.warn(finding.code, finding.message)
-        watch.say(f"{finding.code} {finding.message}")
+    own = [texts_of(recipe.adapters, data.classes.names) for recipe in experiment.recipes.values()]
+    for texts in [prompts, *(texts for texts in own if texts)]:
+        for finding in check_lengths(texts, [encoder.lengths(part) for part in texts], encoder.spec.context):
+            data.audit.warn(finding.code, finding.message)
+            watch.say(f"{finding.code} {finding.message}")
     _describe(out, data, settings)
     limit = began + settings.time_limit if settings.time_limit else float("inf")
     with Stop() as stop:
-        job = Job(encoder, data, prompts, settings.seed, machine, watch, stop, limit)
+        starts = Counter(beginning(recipe, settings.seed) for recipe in experiment.recipes.values())
+        repeated = frozenset(start for start, count in starts.items() if count > 1)
+        job = Job(encoder, data, prompts, settings.seed, machine, watch, stop, limit, repeated)
         try:
             results = _protocol(job, experiment, out, began)
         except Interrupted as interrupted:
@@ -168,8 +174,9 @@ def _describe(out: Path, data: Dataset, settings: Settings) -> None:
 def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict[str, Any]:
     tuned: dict[str, Tuned] = {}
     skipped: dict[str, str] = {}
+    planned = {name: _planned(name, recipe, job) for name, recipe in experiment.recipes.items()}
     for name, recipe in experiment.recipes.items():
-        for plan in plans(recipe, job.encoder, len(job.prompts)):
+        for plan in planned[name]:
             job.watch.say(f"{name}: {plan.text()}")
         try:
             tuned[name] = fit_method(name, recipe, job, out / "methods" / name)
@@ -206,7 +213,7 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
             if alpha == own[name]:
                 said.write(out / "methods" / name / "predictions" / f"{domain}.safetensors")
     rows += ood_mean(rows)
-    _keep(job, asked[chosen.method][chosen.alpha], tuned[chosen.method], chosen, out)
+    _keep(job, tuned[chosen.method], chosen, out)
     results = {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
         "methods": {name: {**_about(t, experiment), "alpha": own[name]} for name, t in tuned.items()},
@@ -215,6 +222,14 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     files.write_json(out / "results.json", results)
     files.write_text(out / "STATUS", "done\n")
     return results
+
+
+def _planned(name: str, recipe: Recipe, job: Job) -> list[Plan]:
+    """The recipe's plans, before anything is trained. Raises `ConfigError` naming the method that cannot be here."""
+    try:
+        return plans(recipe, job.encoder, len(job.prompts), len(job.data.train))
+    except ConfigError as error:
+        raise ConfigError(f"{name} cannot be used with {job.encoder.spec.name}: {error}", error.code) from None
 
 
 def _grid(recipe: Recipe, alphas: tuple[float, ...]) -> list[float]:
@@ -233,14 +248,14 @@ def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _keep(job: Job, candidate: Candidate, tuned: Tuned, chosen: Choice, out: Path) -> None:
+def _keep(job: Job, tuned: Tuned, chosen: Choice, out: Path) -> None:
     """Write the chosen model: the whole of it, text tower included."""
-    zero = job.encoder.state(list(tuned.values))
-    values = lerp(zero, tuned.values, 1.0 if chosen.alpha is None else chosen.alpha)
-    job.encoder.put(values)
+    there = point(tuned, job, chosen.alpha)
+    zero = job.encoder.state(list(there.values))
+    job.encoder.put(there.values)
     try:
         card = {"classes": job.data.classes.tree(), "templates": list(job.data.templates), "method": chosen.method,
-                "alpha": chosen.alpha}  # fmt: skip
-        save_model(out / "model", job.encoder, candidate.head, card)
+                "alpha": chosen.alpha, "adapters": [adapter.tree() for adapter in there.adapters]}  # fmt: skip
+        save_model(out / "model", job.encoder, there.head, card, there.added)
     finally:
         job.encoder.put(zero)

@@ -19,10 +19,11 @@ from likewise.predict import Predictions, features, head_logits
 from likewise.recipe import Experiment, Machine
 from likewise.run.adapt import Run
 from likewise.run.artifact import Predictor
-from likewise.run.method import fit_method, points
+from likewise.run.method import fit_method
 from likewise.run.reading import ask
 from likewise.run.results import measure, ood_mean, read_report
 from likewise.run.stage import Job
+from likewise.run.tuned import points
 from likewise.run.watch import Stop, Watch
 
 
@@ -103,7 +104,8 @@ def evaluate(path: Path, splits: dict[str, Split], machine: Machine) -> list[dic
     predictor = Predictor.load(path)
     rows: list[dict[str, Any]] = []
     for name, split in splits.items():
-        shared_ND = features(predictor.encoder, split, batch=machine.eval_batch, workers=machine.workers)
-        said: Predictions = head_logits(predictor.head, shared_ND, split)
+        reads = predictor.head.config.reads
+        found = features(predictor.encoder, split, reads, batch=machine.eval_batch, workers=machine.workers)
+        said: Predictions = head_logits(predictor.head, found, split)
         rows += measure(predictor.card.method, predictor.card.alpha, "report", name, said)
     return rows + ood_mean(rows)

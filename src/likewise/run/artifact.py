@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from likewise import files
+from likewise.adapters import Adapter, add
 from likewise.config import Config
 from likewise.data.decode import picture
 from likewise.data.records import ClassTable
@@ -18,24 +20,31 @@ from likewise.data.views import evaluate
 from likewise.encoder import Encoder, EncoderSpec
 from likewise.encoders import load
 from likewise.errors import ConfigError, UsageError
-from likewise.heads import BuiltHead, LinearHead, Neighbours, head_from, head_tensors
+from likewise.heads import HeadModule, Own
+
+FORMAT = 2
+"""Of `likewise.json`; a change of meaning raises it."""
 
 
 class Card(Config):
     """What must be known to use the model: written as `likewise.json` beside the weights."""
 
-    format: int = 1
+    format: int = FORMAT
     spec: EncoderSpec
     base: EncoderSpec
     classes: ClassTable
     templates: tuple[str, ...]
     method: str
     alpha: float | None
-    neighbours: Neighbours | None = None
+    head: Own
+    adapters: tuple[Adapter, ...] = ()
+    """What does not fold into weights; its numbers are in `adapters.safetensors`."""
 
 
-def save_model(path: Path, encoder: Encoder, head: BuiltHead, card: dict[str, Any]) -> None:
-    """Write the folder, whole or not at all. `encoder` holds the adapted values."""
+def save_model(
+    path: Path, encoder: Encoder, head: HeadModule, card: dict[str, Any], added: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write the folder, whole or not at all. `encoder` holds the adapted values, `added` what does not fold."""
     upstream = encoder.module.state_dict()
     spec = encoder.spec
     config = {
@@ -46,11 +55,11 @@ def save_model(path: Path, encoder: Encoder, head: BuiltHead, card: dict[str, An
     with files.new_folder(path) as folder:
         files.write_json(folder / "open_clip_config.json", config)
         files.write_tensors(folder / "open_clip_model.safetensors", upstream, {"format": "pt"})
-        files.write_tensors(folder / "head.safetensors", head_tensors(head))
+        files.write_tensors(folder / "head.safetensors", dict(head.state_dict()))
+        if added:
+            files.write_tensors(folder / "adapters.safetensors", dict(added))
         loaded = load(f"local-dir:{folder}")
-        neighbours = None if isinstance(head, LinearHead) else head.config
-        record = Card.parse({**card, "spec": loaded.spec.tree(), "base": spec.tree(),
-                             "neighbours": None if neighbours is None else neighbours.tree()})  # fmt: skip
+        record = Card.parse({**card, "spec": loaded.spec.tree(), "base": spec.tree(), "head": head.config.tree()})
         files.write_json(folder / "likewise.json", record.tree())
 
 
@@ -65,7 +74,7 @@ class Guess(NamedTuple):
 class Predictor:
     """The adapted model, ready: `predict(["a.jpg"])`."""
 
-    def __init__(self, encoder: Encoder, head: BuiltHead, card: Card) -> None:
+    def __init__(self, encoder: Encoder, head: HeadModule, card: Card) -> None:
         self.encoder, self.head, self.card = encoder, head, card
         self.classes = card.classes
 
@@ -79,14 +88,20 @@ class Predictor:
             raise ConfigError(
                 f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02"
             )
-        card = Card.parse(files.read_json(folder / "likewise.json"), str(folder / "likewise.json"))
+        about = files.read_json(folder / "likewise.json")
+        if about.get("format") != FORMAT:
+            raise ConfigError(
+                f"{folder} has format {about.get('format')}; this version reads {FORMAT}. Adapt again.", "M02"
+            )
+        card = Card.parse(about, str(folder / "likewise.json"))
         encoder = load(f"local-dir:{folder}")
         if encoder.spec.digest != card.spec.digest:
             raise ConfigError(f"{folder}: the encoder built here is not the one that was saved "
                               f"({encoder.spec.digest}, saved {card.spec.digest}).", "M02")  # fmt: skip
-        head = head_from(
-            files.read_tensors(folder / "head.safetensors"), card.neighbours or Config(), len(card.classes)
-        )
+        add(encoder, card.adapters, 0)
+        if card.adapters:
+            encoder.put(files.read_tensors(folder / "adapters.safetensors"))
+        head = card.head.load(files.read_tensors(folder / "head.safetensors"), encoder, len(card.classes))
         return cls(encoder, head, card)
 
     @torch.no_grad()
@@ -96,7 +111,9 @@ class Predictor:
         for start in range(0, len(paths), batch):
             part = [Path(p) for p in paths[start : start + batch]]
             pixels_BCHW = torch.stack([evaluate(picture(p), self.encoder.spec) for p in part])
-            shares_BC = self.head(self.encoder.image(pixels_BCHW).shared_BD).softmax(1)
+            embedded = self.encoder.image(pixels_BCHW)
+            pooled = self.head.config.reads == "pooled"
+            shares_BC = self.head(embedded.pooled_BW if pooled else embedded.shared_BD).softmax(1)
             best = shares_BC.topk(min(topk, len(self.classes)), dim=1)
             for path, values, index in zip(part, best.values.tolist(), best.indices.tolist(), strict=True):
                 out.append(Guess(str(path), tuple(self.classes.names[i] for i in index), tuple(values)))

@@ -40,12 +40,13 @@ def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: b
             raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where "
                              "it stopped), or --overwrite.")  # fmt: skip
         else:
-            _same(old, experiment, out)
+            same(old, experiment, out)
             files.sweep(out)
     files.write_text(config, experiment.yaml())
 
 
-def _same(old: Experiment, new: Experiment, out: Path) -> None:
+def same(old: Experiment, new: Experiment, out: Path) -> None:
+    """Raises R01 naming what differs between the experiment a folder holds and another one."""
     before, now = old.tree(), new.tree()
     differ = [key for key in now if before[key] != now[key] and key != "recipes"]
     names = {*before["recipes"], *now["recipes"]}

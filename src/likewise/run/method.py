@@ -1,43 +1,26 @@
-"""One method on one data set: its stages trained, resumable, into a folder; and the points of its WiSE path."""
+"""One method on one data set: its stages trained, resumable, into a folder; or a soup of several such trainings."""
 
-# N training pictures, D shared width.
+# N training pictures, D feature width.
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from likewise import files
+from likewise.adapters import AdapterConfig, add
 from likewise.config import fingerprint
-from likewise.errors import UsageError
-from likewise.heads import BuiltHead, Linear, LinearHead, Neighbours, NeighboursHead, Text, text_head, unit
-from likewise.merging import lerp
-from likewise.predict import Candidate, features
-from likewise.recipe import Lbfgs, Recipe
-from likewise.run.stage import Job, StageRun, TooSlow
-
-
-@dataclass
-class Tuned:
-    """What training left: values by our names (those that trained), the head, and what it cost."""
-
-    recipe: Recipe
-    values: dict[str, Tensor]
-    head: BuiltHead | None
-    """None for a text head, which is rebuilt from the towers."""
-    trained: int
-    seconds: float
-    notes: dict[str, float]
-
-    @property
-    def kept(self) -> int:
-        """How many numbers the method adds to the pretrained model: those that trained, or the neighbours' bank."""
-        return self.head.bank_ND.numel() if isinstance(self.head, NeighboursHead) else self.trained
+from likewise.fit import Work
+from likewise.heads import Given, HeadConfig, HeadModule, Text
+from likewise.predict import features
+from likewise.recipe import Descent, Recipe
+from likewise.run.reading import ask
+from likewise.run.soup import greedy, member, stir
+from likewise.run.stage import Begun, Job, StageRun, TooSlow
+from likewise.run.tuned import Tuned, identity_of, points, read, write
 
 
 def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
@@ -46,95 +29,101 @@ def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
     Writes `plan.json`, `journal.jsonl`, `checkpoints/` while it trains and `tuned/` in the end. Raises `Interrupted`
     (4) after a checkpoint when a stop was asked for, `TooSlow` at the deadline.
     """
-    identity = fingerprint([recipe.tree(), job.encoder.spec.digest, job.data.train.digest, job.seed])
+    identity = identity_of(recipe, job)
     if files.whole(folder / "tuned"):
-        return _read(recipe, folder / "tuned", len(job.prompts), identity)
+        return read(recipe, folder / "tuned", job, identity)
     if any(stage.fit for stage in recipe.stages) and time.monotonic() > job.deadline:
         raise TooSlow("T01", f"{name} was not begun: the time limit has passed.")
     folder.mkdir(parents=True, exist_ok=True)
+    tuned = _soup(name, recipe, job, folder) if recipe.soup else _stages(name, recipe, job, folder, identity)
+    write(tuned, folder, job, identity)
+    return tuned
+
+
+def _stages(name: str, recipe: Recipe, job: Job, folder: Path, identity: str) -> Tuned:
     before = job.encoder.state()
     names: dict[str, int] = {}
-    head: LinearHead | None = None
-    built: BuiltHead | None = None
+    head: HeadModule | None = None
+    present: list[AdapterConfig] = []
     notes: dict[str, float] = {}
     seconds = 0.0
     try:
         for index, stage in enumerate(recipe.stages):
-            if isinstance(stage.head, Linear):
-                head = _start(stage.head, job)
+            new = [adapter.for_classes(len(job.prompts)) for adapter in recipe.new_adapters[index]]
+            add(job.encoder, new, job.seed)
+            present += new
+            prompts = job.prompts_of(present)
+            if isinstance(stage.head, HeadConfig):
+                head = stage.head.build(_given(job, prompts))
             elif isinstance(stage.head, Text):
                 head = None
-            if isinstance(stage.head, Neighbours):
-                shared_ND = features(job.encoder, job.data.train, **job.reading)
-                labels_N = torch.from_numpy(job.data.train.labels_N)
-                built = NeighboursHead(unit(shared_ND), labels_N, len(job.prompts), stage.head)
-            if stage.fit is None:
-                continue
-            runner = StageRun(name, index, stage, head, job, folder, identity)
-            names |= dict(zip(runner.plan.trains, runner.plan.counts, strict=True))
-            seconds += runner.solve(notes) if isinstance(stage.fit, Lbfgs) else runner.train()
+            if stage.fit is not None:
+                work = Work(stage, job.encoder, head, job.data.train, job.captions_of(stage, present), prompts,
+                            job.seed, job.machine.workers, job.train_features)  # fmt: skip
+                runner = StageRun(name, index, work, job, folder, identity)
+                names |= dict(zip(runner.plan.trains, runner.plan.counts, strict=True))
+                first = beginning(recipe, job.seed) if index == 0 else ""
+                if first in job.begun:
+                    seconds += _take_up(job.begun[first], work, folder, notes)
+                else:
+                    last = index + 1 == len(recipe.stages)
+                    seconds += runner.train(last) if isinstance(stage.fit, Descent) else runner.solve(notes)
+                    if first in job.repeated:
+                        job.begun[first] = _begun(runner, folder, seconds, notes)
+            if head is not None and head.chooses:
+                select_ND = features(job.encoder, job.data.select, head.config.reads, **job.reading)
+                notes |= head.choose(select_ND, torch.from_numpy(job.data.select.labels_N))
         mine = [n for n in names if not n.startswith("head.")]
-        tuned = Tuned(recipe, job.encoder.state(mine), built or head, sum(names.values()), seconds, notes)
+        return Tuned(recipe, job.encoder.state(mine), head, sum(names.values()), seconds, notes)
     finally:
+        job.encoder.grafts.remove()
         job.encoder.put(before)
         for parameter in job.encoder.parameters_by_name().values():
             parameter.requires_grad_(False)
-    _write(tuned, folder, identity)
-    return tuned
 
 
-def _start(head: Linear, job: Job) -> LinearHead:
-    zero = text_head(job.encoder, job.prompts)
-    if head.start == "zeros":
-        zero = LinearHead(torch.zeros_like(zero.weight), torch.zeros_like(zero.bias))
-    return zero.to(job.encoder.device)
+def beginning(recipe: Recipe, seed: int) -> str:
+    """What decides the outcome of a first stage in one job."""
+    return fingerprint([recipe.stages[0].tree(), seed])
 
 
-def _write(tuned: Tuned, folder: Path, identity: str) -> None:
-    with files.new_folder(folder / "tuned") as fresh:
-        head = {f"head.{k}": v for k, v in tuned.head.state_dict().items()} if tuned.head is not None else {}
-        files.write_tensors(fresh / "delta.safetensors", {**tuned.values, **head}, {"identity": identity})
-        about = {"identity": identity, "recipe": tuned.recipe.tree(), "trained": tuned.trained,
-                 "seconds": tuned.seconds, "notes": tuned.notes}  # fmt: skip
-        files.write_json(fresh / "about.json", about)
-    files.remove(folder / "checkpoints")
+def _begun(runner: StageRun, folder: Path, seconds: float, notes: dict[str, float]) -> Begun:
+    work, trains = runner.work, runner.plan.trains
+    head = {} if work.head is None else {n: t.detach().clone() for n, t in work.head.state_dict().items()}
+    values = work.encoder.state([name for name in trains if not name.startswith("head.")])
+    journal = (folder / "journal.jsonl").read_text()
+    return Begun(values, head, seconds, dict(notes), journal)
 
 
-def _read(recipe: Recipe, path: Path, classes: int, identity: str) -> Tuned:
-    about = files.read_json(path / "about.json")
-    if about["identity"] != identity:
-        raise UsageError("R01", f"{path} was made by another experiment. Use another output folder, or --overwrite.")
-    tensors = files.read_tensors(path / "delta.safetensors")
-    mine = {name.removeprefix("head."): t for name, t in tensors.items() if name.startswith("head.")}
-    values = {name: t for name, t in tensors.items() if not name.startswith("head.")}
-    head: BuiltHead | None = None
-    if isinstance(recipe.head, Neighbours):
-        head = NeighboursHead(mine["bank_ND"], mine["labels_N"], classes, recipe.head)
-    elif mine:
-        head = LinearHead(mine["weight"], mine["bias"])
-    return Tuned(recipe, values, head, about["trained"], about["seconds"], about["notes"])
+def _take_up(begun: Begun, work: Work, folder: Path, notes: dict[str, float]) -> float:
+    """Put in place what another method's first stage left: the same stage on the same data ends the same."""
+    work.encoder.put(begun.values)
+    if work.head is not None:
+        work.head.load_state_dict(begun.head)
+    notes |= begun.notes
+    files.write_text(folder / "journal.jsonl", begun.journal)
+    return begun.seconds
 
 
-def points(tuned: Tuned, job: Job, alphas: Iterable[float]) -> dict[float | None, Candidate]:
-    """The models on the method's WiSE path, by alpha; a method without a path has one, under None.
+def _given(job: Job, prompts: list[list[str]]) -> Given:
+    return Given(job.encoder, prompts, torch.from_numpy(job.data.train.labels_N), job.train_features, job.seed)
 
-    The line runs from the job's encoder with its text head (0) to what training left (1), bitwise at both ends.
-    """
-    zero = job.encoder.state(list(tuned.values))
-    out: dict[float | None, Candidate] = {}
-    chosen: list[float | None] = [None] if tuned.recipe.merge is None else list(alphas)
-    for alpha in chosen:
-        values = lerp(zero, tuned.values, 1.0 if alpha is None else alpha)
-        if tuned.head is None:
-            job.encoder.put(values)
-            head: BuiltHead = text_head(job.encoder, job.prompts)
-            job.encoder.put(zero)
-        elif isinstance(tuned.head, LinearHead) and alpha is not None:
-            ends = text_head(job.encoder, job.prompts).state_dict(), tuned.head.state_dict()
-            line = lerp(*ends, alpha)
-            head = LinearHead(line["weight"], line["bias"])
-        else:
-            head = tuned.head
-        image = {name: value for name, value in values.items() if name.startswith("image.")}
-        out[alpha] = Candidate(image, head)
-    return out
+
+def _soup(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
+    """Members in folders of their own, each with a seed and a rate of its own; those that are kept, as one model."""
+    assert recipe.soup is not None
+
+    def score(tuned: Tuned) -> float:
+        plain = recipe.model_copy(update={"merge": None, "soup": None})
+        (said,) = ask(job, {name: points(replace(tuned, recipe=plain), job, [])}, job.data.select).values()
+        return float((said.logits_NC.argmax(1) == said.labels_N).mean())
+
+    members = [
+        fit_method(
+            f"{name} {i + 1}", member(recipe, rate), replace(job, seed=job.seed + i), folder / "members" / str(i)
+        )
+        for i, rate in enumerate(recipe.soup.rates)
+    ]
+    kept = greedy(members, score) if recipe.soup.kind == "greedy" else members
+    notes = {"members": float(len(members)), "kept": float(len(kept))}
+    return replace(stir(kept), recipe=recipe, seconds=sum(m.seconds for m in members), notes=notes)

@@ -1,34 +1,51 @@
 """One stage of one method in its folder: solved or trained, with checkpoints and a journal."""
 
-# C classes, L tokens, N training pictures, T templates.
+# D feature width, N training pictures.
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from likewise import files
+from likewise.adapters import AdapterConfig, texts_of
+from likewise.data.prompts import fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import Interrupted, LikewiseError, UsageError
-from likewise.fit import Training, Work, lbfgs_path
-from likewise.heads import LinearHead
+from likewise.fit import Training, Work
+from likewise.heads import HeadModule, LinearHead, LpPlusHead, Reads, Text, steps
 from likewise.predict import features, head_logits
-from likewise.recipe import Lbfgs, Machine, Stage
+from likewise.recipe import Lbfgs, Machine, Majorize, Stage
 from likewise.run.watch import Stop, Watch
+from likewise.solve import lbfgs_path
+
+LOOK = 10
+"""Epochs of LP++ between two looks at the select split."""
 
 
 class TooSlow(LikewiseError):
     """A method that would not end within the time limit; it is left out and never scored."""
 
     exit_code = 1
+
+
+class Begun(NamedTuple):
+    """A finished first stage: trained values by our names, head tensors, seconds, notes and journal."""
+
+    values: dict[str, Tensor]
+    head: dict[str, Tensor]
+    seconds: float
+    notes: dict[str, float]
+    journal: str
 
 
 @dataclass
@@ -44,6 +61,9 @@ class Job:
     stop: Stop
     deadline: float = float("inf")
     """On `time.monotonic()`; a stage that would end later is not begun or not finished."""
+    repeated: frozenset[str] = frozenset()
+    """First stages with which several methods begin; `begun` is what they left, so each is trained once."""
+    begun: dict[str, Begun] = field(default_factory=dict)
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -59,54 +79,64 @@ class Job:
         if self.stop.asked:
             raise Interrupted("I01", f"Stopped {where}.")
 
-    def tokens_CTL(self) -> Tensor:
-        flat = self.encoder.tokenize([text for texts in self.prompts for text in texts])
-        return flat.reshape(len(self.prompts), -1, flat.shape[-1])
+    def train_features(self, reads: Reads) -> Tensor:
+        """The training pictures' features in the evaluation view, of the encoder as it now is."""
+        return features(self.encoder, self.data.train, reads, **self.reading)
+
+    def prompts_of(self, adapters: Sequence[AdapterConfig]) -> list[list[str]]:
+        """The class prompts to predict with: those that an adapter brings, else the data's."""
+        return texts_of(adapters, self.data.classes.names) or self.prompts
+
+    def captions_of(self, stage: Stage, adapters: Sequence[AdapterConfig]) -> list[list[str]]:
+        """The class texts to train with: an adapter's, the stage's own templates, or the data's."""
+        own = stage.head.templates if isinstance(stage.head, Text) else ()
+        return texts_of(adapters, self.data.classes.names) or (
+            fill(own, self.data.classes.names) if own else self.prompts
+        )
 
 
 class StageRun:
     """One stage of one method: its work, checkpoints and journal."""
 
-    def __init__(
-        self, name: str, index: int, stage: Stage, head: LinearHead | None, job: Job, folder: Path, identity: str
-    ) -> None:
-        self.name, self.index, self.job, self.folder, self.identity = name, index, job, folder, identity
-        self.head = head
-        self.work = Work(
-            stage, job.encoder, head, job.data.train, job.tokens_CTL(), job.prompts, job.seed, job.machine.workers
-        )
-        self.plan = self.work.plan()
+    def __init__(self, name: str, index: int, work: Work, job: Job, folder: Path, identity: str) -> None:
+        self.name, self.index, self.work, self.job = name, index, work, job
+        self.folder, self.identity = folder, identity
+        self.plan = work.plan()
         files.write_json(folder / f"plan-{index}.json", self.plan.tree())
 
     def solve(self, notes: dict[str, float]) -> float:
-        """A linear head along its path; the C with the best select accuracy. Returns seconds."""
+        """A head on constant features, by its solver; the solution with the best select accuracy. Returns seconds."""
         began = time.monotonic()
-        job, fit = self.job, self.work.stage.fit
-        assert isinstance(fit, Lbfgs)
-        assert self.head is not None
-        train_ND, select_ND = (features(job.encoder, split, **job.reading) for split in job.data.splits())
-        best = -1.0
+        job, fit, head = self.job, self.work.stage.fit, self.work.head
+        assert head is not None
+        reads = head.config.reads
+        train_ND = job.train_features(reads)
+        select_ND = features(job.encoder, job.data.select, reads, **job.reading)
+        labels_N = torch.from_numpy(job.data.train.labels_N)
+        found = (
+            _path(train_ND, labels_N, head, fit) if isinstance(fit, Lbfgs) else _epochs(train_ND, labels_N, head, fit)
+        )
+        best, kept = -1.0, {}
         rows = []
-        start = LinearHead(self.head.weight, self.head.bias)
-        for number, solution in enumerate(lbfgs_path(train_ND, torch.from_numpy(job.data.train.labels_N), start, fit)):
-            head = LinearHead(solution.weight_CD, solution.bias_C)
+        for step, (total, note, objective) in enumerate(found):
             said = head_logits(head, select_ND, job.data.select)
             share = float((said.logits_NC.argmax(1) == said.labels_N).mean())
-            rows.append(
-                {"stage": self.index, "step": number, "loss": solution.objective, "c": solution.c, "select": share}
-            )
-            if share > best:  # the path goes from strong to weak penalty: of equals the stronger stays
-                best, notes["C"] = share, solution.c
-                with torch.no_grad():
-                    self.head.weight.copy_(head.weight)
-                    self.head.bias.copy_(head.bias)
-            job.watch.bar(self.name, number + 1, len(fit.path), f"C={solution.c:g}")
-            job.heed(f"in {self.name} at C={solution.c:g}")
+            rows.append({"stage": self.index, "step": step, "loss": objective, **note, "select": share})
+            if share > best:  # from strong to weak penalty, from few epochs to many: of equals the first stays
+                best, kept = share, {name: tensor.clone() for name, tensor in head.state_dict().items()}
+                notes |= {{"c": "C"}.get(name, name): value for name, value in note.items()}
+            shown = " ".join(f"{name}={value:g}" for name, value in note.items())
+            job.watch.bar(self.name, step + 1, total, shown)
+            job.heed(f"in {self.name} at {shown}")
+        head.load_state_dict(kept)
         self._write_journal(rows)
         return time.monotonic() - began
 
-    def train(self) -> float:
-        """AdamW from the newest whole checkpoint, or from the start. Returns seconds, of earlier attempts too."""
+    def train(self, last: bool) -> float:
+        """Steps from the newest whole checkpoint, or from the start. Returns seconds, of earlier attempts too.
+
+        The last stage leaves no checkpoint at its end: its result is written next.
+        """
         training = Training(self.work)
         spent = self._restore(training)
         job, began, saved = self.job, time.monotonic(), time.monotonic()
@@ -129,7 +159,10 @@ class StageRun:
                     f"{self.name} would not end within the time limit (step {training.step} of {training.total}).",
                 )
         spent += time.monotonic() - began
-        self._save(training, spent, rows)
+        if last:
+            self._write_journal(self._lines(training.step - len(rows)) + rows)
+        else:
+            self._save(training, spent, rows)
         return spent
 
     def _checkpoints(self) -> list[Path]:
@@ -179,3 +212,26 @@ class StageRun:
         earlier = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         kept = [row for row in earlier if row["stage"] < self.index]
         files.write_text(path, "".join(json.dumps(row) + "\n" for row in [*kept, *rows]))
+
+
+Found = Iterator[tuple[int, dict[str, float], float]]
+"""How many solutions there will be, what this one is, its objective; the head holds it."""
+
+
+@torch.no_grad()
+def _path(train_ND: Tensor, labels_N: Tensor, head: HeadModule, fit: Lbfgs) -> Found:
+    assert isinstance(head, LinearHead)
+    assert head.bias is not None
+    start = LinearHead(head.weight, head.bias)
+    for solution in lbfgs_path(train_ND, labels_N, start, fit):
+        head.weight.copy_(solution.weight_CD)
+        head.bias.copy_(solution.bias_C)
+        yield len(fit.path), {"c": solution.c}, solution.objective
+
+
+def _epochs(train_ND: Tensor, labels_N: Tensor, head: HeadModule, fit: Any) -> Found:
+    assert isinstance(fit, Majorize)
+    assert isinstance(head, LpPlusHead)
+    for epoch, loss in enumerate(steps(head, train_ND, labels_N, fit.epochs), 1):
+        if epoch % LOOK == 0 or epoch == fit.epochs:
+            yield math.ceil(fit.epochs / LOOK), {"epoch": float(epoch)}, loss

@@ -13,6 +13,10 @@ class Watch:
     def say(self, text: str) -> None:
         """A line worth reading."""
 
+    def part(self, text: str) -> None:
+        """A job of several parts begins the next: bars of the one before have ended."""
+        self.say(text)
+
     def bar(self, name: str, done: int, total: int, note: str = "") -> None:
         """`done` of `total` units of `name`; the last call of a bar has them equal."""
 

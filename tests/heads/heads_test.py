@@ -11,19 +11,10 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
-from likewise.config import Config
 from likewise.data.prompts import fill
 from likewise.encoder import Encoder
-from likewise.heads import (
-    LinearHead,
-    Neighbours,
-    NeighboursHead,
-    class_texts,
-    head_from,
-    head_tensors,
-    text_head,
-    unit,
-)  # fmt: skip
+from likewise.errors import ConfigError
+from likewise.heads import Linear, LinearHead, Neighbours, NeighboursHead, class_texts, text_head, unit
 from tiny import TEMPLATES, pixels
 
 PROMPTS = fill(TEMPLATES, ["red", "very dark and rather greenish blue", "car"])
@@ -117,13 +108,42 @@ def test_a_linear_head_is_rows_on_unit_features() -> None:
     assert unit(x_BD.bfloat16()).dtype == torch.float32
 
 
-def test_heads_survive_their_tensors() -> None:
+def test_heads_survive_their_tensors(encoder_of: Callable[[str], Encoder]) -> None:
+    encoder = encoder_of("plain")
     x_BD = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
-    linear = LinearHead(x_BD[:3], x_BD[:3, 0])
-    assert torch.equal(head_from(head_tensors(linear), Config(), 3)(x_BD), linear(x_BD))
+    for linear in (LinearHead(x_BD[:3], x_BD[:3, 0]), LinearHead(x_BD[:3], None, Linear(bias=False))):
+        assert torch.equal(linear.config.load(linear.state_dict(), encoder, 3)(x_BD), linear(x_BD))
     bank_ND = unit(torch.randn(500, 5, generator=torch.Generator().manual_seed(2)))
     assert not torch.equal(unit(bank_ND), bank_ND)  # unit length twice is not bitwise unit length once, so:
     large = NeighboursHead(bank_ND, torch.zeros(500), 3, Neighbours())
-    assert torch.equal(head_from(head_tensors(large), large.config, 3).state_dict()["bank_ND"], bank_ND)
+    assert torch.equal(large.config.load(large.state_dict(), encoder, 3).state_dict()["bank_ND"], bank_ND)
     knn = NeighboursHead(unit(x_BD), torch.tensor([0, 1, 2, 1]), 3, Neighbours(k=2))
-    assert torch.equal(head_from(head_tensors(knn), knn.config, 3)(x_BD), knn(x_BD))
+    assert torch.equal(knn.config.load(knn.state_dict(), encoder, 3)(x_BD), knn(x_BD))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_head_lies_on_a_line_from_the_text_head(bias: bool) -> None:
+    g = torch.Generator().manual_seed(3)
+    zero = LinearHead(torch.randn(3, 5, generator=g), torch.full((3,), -9.5))  # a sigmoid-trained model's shift
+    own_C = torch.randn(3, generator=g) if bias else None
+    head = LinearHead(torch.randn(3, 5, generator=g), own_C, Linear(bias=bias))
+    x_BD = torch.randn(4, 5, generator=g)
+    assert torch.equal(head.at(0.0, zero)(x_BD), zero(x_BD))
+    assert torch.equal(head.at(1.0, zero)(x_BD), head(x_BD))
+    assert head.at(1.0, zero).state_dict().keys() == head.state_dict().keys()
+    middle = head.at(0.3, zero)
+    torch.testing.assert_close(middle(x_BD), 0.7 * zero(x_BD) + 0.3 * head(x_BD))  # scores are linear in the rows
+    again = head.config.load(middle.state_dict(), None, 3)  # type: ignore[arg-type]
+    assert torch.equal(again(x_BD), middle(x_BD))
+    assert middle.config == head.config
+
+
+def test_a_head_without_a_line_says_why() -> None:
+    zero = LinearHead(torch.eye(3), torch.zeros(3))
+    pooled = LinearHead(torch.eye(3), None, Linear(features="pooled", start="zeros", bias=False))
+    knn = NeighboursHead(torch.eye(3), torch.arange(3), 3, Neighbours())
+    for head, said in ((pooled, "before the projection"), (knn, "keeps its training features")):
+        with pytest.raises(ConfigError, match=said):
+            head.at(0.5, zero)
+    with pytest.raises(ConfigError, match=r"\(3, 3\).*\(2, 3\)"):
+        LinearHead(torch.ones(2, 3), None).at(0.5, zero)

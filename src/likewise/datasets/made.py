@@ -1,0 +1,58 @@
+"""Datasets whose originals are arrays: written once as a parquet of PNGs into the cache, then read as any table."""
+
+# H height, W width, N pictures.
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from likewise import files
+from likewise.data.audit import Audit
+from likewise.data.records import ClassTable, Dataset, Record, Split
+
+Arrays = tuple[np.ndarray, np.ndarray]
+"""Grey pictures_NHW (uint8) and labels_N."""
+
+
+def table_of(name: str, parts: Callable[[], Mapping[str, Arrays]]) -> Path:
+    """The parquet of these parts in the cache; `parts` is asked only where it is not there yet."""
+    folder = files.cache_folder() / "datasets" / name
+    if not files.whole(folder):
+        rows = [
+            {"split": split, "label": int(label), "number": number, "image": _png(pixels_HW)}
+            for split, (pixels_NHW, labels_N) in parts().items()
+            for number, (pixels_HW, label) in enumerate(zip(pixels_NHW, labels_N, strict=True))
+        ]
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(rows), sink)
+        with files.new_folder(folder) as fresh:
+            files.write_bytes(fresh / "images.parquet", sink.getvalue().to_pybytes())
+    return folder / "images.parquet"
+
+
+def dataset_of(name: str, path: Path, names: Sequence[str], templates: tuple[str, ...]) -> Dataset:
+    """The dataset of such a parquet, with parts train, select and id."""
+    classes = ClassTable.of(list(names))
+    splits: dict[str, list[Record]] = {"train": [], "select": [], "id": []}
+    table = pq.read_table(path, columns=["split", "label", "number"]).to_pylist()
+    for place, row in enumerate(table):
+        record = Record(f"{row['split']}:{row['number']}", row["label"], path, place)
+        splits[row["split"]].append(record)
+    train, select = Split("train", "train", tuple(splits["train"])), Split("select", "select", tuple(splits["select"]))
+    report = Split("id", "report", tuple(splits["id"]))
+    audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, report)})
+    audit.note("D00", f"{name} is read from arrays: every picture opens, and the splits share none")
+    return Dataset(name, classes, train, select, [report], templates, audit)
+
+
+def _png(pixels_HW: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels_HW.astype(np.uint8)).save(out, "PNG")
+    return out.getvalue()

@@ -1,0 +1,135 @@
+"""Functions on recipes.
+
+one(trains=..., head=..., loss=..., fit=...)    a recipe of one stage
+then(a, b)                                      b starts from what a left; a's numbers are held
+joint(a, b)                                     both at once: what either trains, under b's head, loss and fit
+wise(a, alpha=0.5), lines(a)                    interpolated with the pretrained model afterwards
+soup(a, "greedy")                               the mean of several trainings
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from likewise.adapters import AdapterConfig
+from likewise.errors import ConfigError
+from likewise.heads import Keep, Linear, Text
+from likewise.merging import Soup, Wise
+from likewise.recipe.fits import Descent, Lbfgs, Majorize
+from likewise.recipe.stage import Recipe, Stage, no_path, no_soup
+
+
+def _recipe(stages: Sequence[Stage], title: str, paper: str) -> Recipe:
+    """The recipe of these stages, with the WiSE path that they allow."""
+    why = no_path(stages)
+    head = [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
+    merge = None if why else Wise(form="weights" if isinstance(head, Text) else "head")
+    return Recipe(title=title, paper=paper, stages=tuple(stages), merge=merge, no_merge=why)
+
+
+def one(title: str = "", paper: str = "", **stage: Any) -> Recipe:
+    """A recipe of one stage, with the WiSE path that its head and adapters allow."""
+    return _recipe([Stage(**stage)], title, paper)
+
+
+def then(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Recipe:
+    """First one, then the other from where it left; what the first trained is held where the second does not name it.
+
+    A linear head is kept by a linear head on the same features. Raises `ConfigError` where the two cannot meet.
+    """
+    stages = [*first.stages, *second.stages]
+    place = len(first.stages)
+    a, b = first.head, stages[place].head
+    if isinstance(a, Linear) and isinstance(b, Linear) and (a.features, a.bias) == (b.features, b.bias):
+        stages[place] = stages[place].model_copy(update={"head": Keep()})
+    return _met(stages, title, paper, f"then({first.title or 'a'}, {second.title or 'b'})")
+
+
+def joint(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Recipe:
+    """Both at once: what either adds and trains, under the second's head, loss and fit.
+
+    Under a head that does not read texts, what the first names of the text tower is left out: it would never move
+    (Kim et al. discard the text tower for the probe). Raises `ConfigError` where the two cannot meet.
+    """
+    called = f"joint({first.title or 'a'}, {second.title or 'b'})"
+    if len(first.stages) != 1 or len(second.stages) != 1:
+        raise ConfigError(
+            f"{called}: two recipes of one stage each are needed; stages in order and at once do not mix."
+        )
+    a, b = first.stages[0], second.stages[0]
+    if isinstance(b.fit, Lbfgs | Majorize):
+        raise ConfigError(f"{called}: {b.fit.kind} solves for a head on constant features; use then(), or AdamW.")
+    if b.fit is None:
+        raise ConfigError(f"{called}: the second trains nothing, so there is nothing to do at once; use then().")
+    brought = a.adapters if b.reads_text else tuple(_on_images(adapter, called, b) for adapter in a.adapters)
+    named = a.trains if b.reads_text else tuple(n for n in a.trains if not n.startswith("text") and n != "scale")
+    if "head" in a.trains and isinstance(b.head, Text):
+        raise ConfigError(f"{called}: the first trains a head of its own, the second's head is the texts; use then().")
+    moved = any(n.startswith("image") for n in named) or any(adapter.on_images for adapter in brought)
+    if isinstance(b.fit, Descent) and b.fit.sampling == "features" and moved:
+        b = b.model_copy(update={"fit": b.fit.model_copy(update={"sampling": "images"})})
+    update = {
+        "trains": tuple(dict.fromkeys((*named, *b.trains))),
+        "adapters": tuple(dict.fromkeys((*brought, *b.adapters))),
+    }
+    return _met([b.model_copy(update=update)], title, paper, called)
+
+
+def _on_images(adapter: AdapterConfig, called: str, stage: Stage) -> AdapterConfig:
+    left = adapter.without_text()
+    if left is None:
+        raise ConfigError(
+            f"{called}: {adapter.kind} acts through the class texts, and a {stage.head.kind} head reads none."
+        )
+    return left
+
+
+def _met(stages: Sequence[Stage], title: str, paper: str, called: str) -> Recipe:
+    try:
+        return _recipe([Stage(**dict(stage)) for stage in stages], title, paper)
+    except ValidationError as error:
+        raise ConfigError(f"{called}: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+
+
+def wise(recipe: Recipe, alpha: float, title: str = "") -> Recipe:
+    """The recipe with its alpha fixed beforehand."""
+    if recipe.merge is None:
+        raise ConfigError(f"{recipe.title or 'this recipe'} has no WiSE path: {recipe.no_merge}.")
+    merge = recipe.merge.model_copy(update={"alpha": alpha})
+    return recipe.model_copy(update={"merge": merge, "title": title or recipe.title})
+
+
+def lines(recipe: Recipe, first: float = 0.0, title: str = "") -> Recipe:
+    """The recipe with LiNeS instead of WiSE: early layers go only `first` times as far as the last."""
+    if recipe.merge is None:
+        raise ConfigError(f"{recipe.title or 'this recipe'} has no path to the pretrained model: {recipe.no_merge}.")
+    merge = recipe.merge.model_copy(update={"first": first})
+    return recipe.model_copy(update={"merge": merge, "title": title or recipe.title})
+
+
+def soup(
+    recipe: Recipe, kind: Literal["uniform", "greedy"], rates: tuple[float, ...] = (0.3, 1.0, 3.0), title: str = ""
+) -> Recipe:
+    """The mean of several trainings of the recipe, at these factors on its rates. Raises where there is none."""
+    if why := no_soup(recipe.stages):
+        raise ConfigError(f"{recipe.title or 'this recipe'} has no soup: {why}.")
+    return recipe.model_copy(
+        update={"soup": Soup(kind=kind, rates=rates), "title": title or f"{recipe.title}, {kind} soup"}
+    )
+
+
+def rescaled(recipe: Recipe, factor: float) -> Recipe:
+    """The recipe with the rate times `factor` of every stage that trains pretrained numbers and no new ones but a head.
+
+    What is added is new on every encoder: its rate is a matter of its start, not of the encoder's size.
+    """
+    stages = []
+    for stage in recipe.stages:
+        fit = stage.fit
+        if isinstance(fit, Descent) and not stage.adapters and stage.trains != ("head",) and factor != 1:
+            stage = stage.model_copy(update={"fit": fit.model_copy(update={"lr": fit.lr * factor})})
+        stages.append(stage)
+    return recipe.model_copy(update={"stages": tuple(stages)})

@@ -1,0 +1,151 @@
+"""The types of a method: stages in order, and what is done to the weights afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, model_validator
+
+from likewise.adapters import Adapter, AdapterConfig
+from likewise.config import Config
+from likewise.heads import Head, HeadConfig, Keep, Linear, LpPlus, Text
+from likewise.losses import Contrastive, CrossEntropy, Loss
+from likewise.merging import Soup, Wise
+from likewise.recipe.fits import Descent, Fit, Lbfgs, Majorize
+
+
+class Stage(Config):
+    """One training run: what is added, what trains, under which head and loss, and how. Contradictions are refused."""
+
+    adapters: tuple[Adapter, ...] = ()
+    trains: tuple[str, ...] = ()
+    head: Head = Text()
+    loss: Loss = CrossEntropy()
+    fit: Fit | None = None
+
+    @model_validator(mode="after")
+    def _meets(self) -> Stage:
+        if bool(self.trains) != (self.fit is not None):
+            raise ValueError("a stage that trains needs a fit, and a stage that trains nothing needs none")
+        if isinstance(self.fit, Lbfgs | Majorize) and self.trains != ("head",):
+            raise ValueError(f"{self.fit.kind} solves for a head on constant features; trains must be just ['head']")
+        if isinstance(self.fit, Majorize) != isinstance(self.head, LpPlus):
+            raise ValueError("majorize is the solver of the lp++ head, and of no other; use both or neither")
+        if isinstance(self.fit, Lbfgs) and not (isinstance(self.head, Keep) or is_biased(self.head)):
+            raise ValueError("lbfgs solves for a linear head with a bias")
+        if "head" in self.trains and isinstance(self.head, Text):
+            raise ValueError("a text head has no numbers of its own to train; use a linear head or leave 'head' out")
+        if "head" in self.trains and isinstance(self.head, HeadConfig) and self.head.kept:
+            raise ValueError(f"a {self.head.kind} head has no numbers of its own to train; leave 'head' out")
+        if isinstance(self.loss, Contrastive) and not isinstance(self.head, Text):
+            raise ValueError("the contrastive loss compares with texts; its head must be the text head")
+        return self
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """What trains, `adapters` meaning this stage's own."""
+        own = tuple(f"adapters.{adapter.kind}" for adapter in self.adapters)
+        return tuple(p for name in self.trains for p in (own if name == "adapters" else (name,)))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the text tower is asked during this stage."""
+        return isinstance(self.head, Text) or (isinstance(self.head, HeadConfig) and self.head.live_text)
+
+
+def is_biased(head: Config) -> bool:
+    """Whether it is a linear head with a bias."""
+    return isinstance(head, Linear) and head.bias
+
+
+class Recipe(Config):
+    """A method: its stages in order, and what is done to the weights afterwards."""
+
+    title: str = ""
+    paper: str = ""
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    merge: Wise | None = None
+    no_merge: str = ""
+    """Why there is no WiSE path, where there is none."""
+    soup: Soup | None = None
+
+    @model_validator(mode="after")
+    def _starts(self) -> Recipe:
+        if isinstance(self.stages[0].head, Keep):
+            raise ValueError("a recipe cannot begin with the head of the stage before")
+        head: Config = self.stages[0].head
+        for stage in self.stages:
+            head = head if isinstance(stage.head, Keep) else stage.head
+            if isinstance(stage.fit, Lbfgs) and not is_biased(head):
+                raise ValueError("lbfgs solves for a linear head with a bias")
+        prompts = [a.kind for a in self.adapters if a.brings_texts]
+        if len(prompts) > 1:
+            raise ValueError(f"{prompts[0]} and {prompts[1]} both write the class prompts; one at most can")
+        if again := self._kind_again():
+            raise ValueError(
+                f"two stages add a {again} each, and what trains is named by kind, so the later stage would train the "
+                "earlier one's numbers too; add it once, or use another kind"
+            )
+        if (
+            isinstance(self.head, HeadConfig)
+            and self.head.live_text
+            and "prompt" not in {a.kind for a in self.adapters}
+        ):
+            raise ValueError(f"a {self.head.kind} head moves the vectors of a prompt; add a prompt adapter")
+        if self.soup is not None and (why := no_soup(self.stages)):
+            raise ValueError(f"soup: {why}")
+        if self.merge is not None and (why := no_path(self.stages)):
+            raise ValueError(f"merge: {why}")
+        return self
+
+    def _kind_again(self) -> str:
+        """The kind of an adapter that a stage adds although one of that kind stands there; "" for none."""
+        stood: set[str] = set()
+        for new in self.new_adapters:
+            if again := stood & {adapter.kind for adapter in new}:
+                return min(again)
+            stood |= {adapter.kind for adapter in new}
+        return ""
+
+    @property
+    def head(self) -> Text | HeadConfig:
+        """The head that predicts in the end."""
+        kept = [stage.head for stage in self.stages if not isinstance(stage.head, Keep)]
+        last = kept[-1]
+        assert not isinstance(last, Keep)
+        return last
+
+    @property
+    def adapters(self) -> tuple[AdapterConfig, ...]:
+        """All that the stages add, each once, in order: an adapter that is there already goes on."""
+        return tuple(dict.fromkeys(adapter for stage in self.stages for adapter in stage.adapters))
+
+    @property
+    def new_adapters(self) -> list[list[AdapterConfig]]:
+        """For each stage, what it adds to those before it."""
+        out: list[list[AdapterConfig]] = []
+        for index, stage in enumerate(self.stages):
+            earlier = {a for before in self.stages[:index] for a in before.adapters}
+            out.append([a for a in stage.adapters if a not in earlier])
+        return out
+
+
+def no_path(stages: Sequence[Stage]) -> str:
+    """Why there is no straight line from the pretrained to the tuned model; "" where there is one."""
+    head = [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
+    if isinstance(head, HeadConfig) and not head.has_path:
+        return head.refuses
+    if not any(stage.trains for stage in stages):
+        return "nothing trained, so there is no second end"
+    return next((a.refuses for stage in stages for a in stage.adapters if a.scales is None), "")
+
+
+def no_soup(stages: Sequence[Stage]) -> str:
+    """Why trainings of these stages have no mean; "" where they have."""
+    if not any(isinstance(stage.fit, Descent) for stage in stages):
+        return "nothing is trained by steps, so every member would be the same"
+    head = [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
+    if isinstance(head, HeadConfig) and not isinstance(head, Linear):
+        return f"the mean of {head.kind} heads is no head of that kind"
+    product = next((a.kind for s in stages for a in s.adapters if not a.linear), "")
+    return f"what {product} adds is not linear in its numbers, so their mean is not the mean of that" if product else ""

@@ -1,0 +1,79 @@
+"""Datasets made from arrays: the pictures are the originals', the splits share none, and what is missing is said."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from likewise.data.shots import SELECT_SHOTS
+from likewise.datasets import CARDS, DATASETS, about
+from likewise.datasets.fashion_mnist import FILES
+from likewise.errors import DataError
+
+
+def test_digits_are_scikit_learns() -> None:
+    data = DATASETS["digits"]()
+    (identity,) = data.read_report("test").values()
+    splits = [data.train, data.select, identity]
+    assert [len(split) for split in splits] == [1000, 297, 500]
+    found = load_digits()
+    want = sorted((int(y), (255 - np.round(x * 255 / 16)).astype(np.uint8).tobytes())
+                  for x, y in zip(found.images, found.target, strict=True))  # fmt: skip
+    have = sorted((int(split.labels_N[i]), np.asarray(split.open(i))[..., 0].tobytes())
+                  for split in splits for i in range(len(split)))  # fmt: skip
+    assert have == want
+    assert data.classes.names[3] == "three"
+    assert min(data.train.counts(data.classes).values()) > 80
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
+    sizes = {"train": 60_000, "test": 40}
+    arrays = {}
+    for part, (images, labels) in FILES.items():
+        pixels_NHW = rng.integers(0, 256, (sizes[part], 2, 3), dtype=np.uint8)
+        labels_N = (np.arange(sizes[part]) % 10).astype(np.uint8)
+        arrays[part] = pixels_NHW, labels_N
+        write_idx(tmp_path / images, pixels_NHW)
+        write_idx(tmp_path / labels, labels_N)
+    data = DATASETS["fashion-mnist"]()
+    (identity,) = data.read_report("test").values()
+    assert (len(data.train), len(data.select), len(identity)) == (55_000, 5_000, 40)
+    for i in (0, 39):  # the test part keeps its order
+        assert np.array_equal(np.asarray(identity.open(i))[..., 0], arrays["test"][0][i])
+        assert identity.labels_N[i] == arrays["test"][1][i]
+    counts = np.bincount(np.concatenate([data.train.labels_N, data.select.labels_N]), minlength=10)
+    assert counts.tolist() == [6000] * 10  # nothing lost, nothing twice
+    thin = data.thinned({"train": 50, "select": 20, "id": 7}, "word")
+    assert {s.name: len(s) for s in (thin.train, thin.select, *thin.read_report("test").values())} == {
+        "train": 50, "select": 20, "id": 7
+    }  # fmt: skip
+    assert set(thin.train.records) < set(data.train.records)
+    assert thin.train == data.thinned({"train": 50, "select": 20, "id": 7}, "word").train
+    assert thin.train != data.thinned({"train": 50, "select": 20, "id": 7}, "other").train
+    assert thin.few(1, 0, allow_short=True).select.counts(data.classes)["bag"] <= SELECT_SHOTS
+
+
+def test_fashion_mnist_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("likewise.datasets.fashion_mnist.places", lambda: [tmp_path / "nowhere"])
+    with pytest.raises(DataError, match="dataset-fashion-mnist") as caught:
+        DATASETS["fashion-mnist"]()
+    assert caught.value.code == "D12"
+    assert str(tmp_path / "nowhere") in str(caught.value)
+
+
+def test_every_dataset_has_a_card() -> None:
+    assert set(CARDS) == set(DATASETS)
+    assert all(about(name).startswith("# ") for name in DATASETS)
