@@ -82,7 +82,7 @@ def test_only_stages_that_train_pretrained_numbers_are_rescaled(name: str) -> No
 
 def test_what_a_rescaling_does_to_named_ones() -> None:
     assert rates(get("prolip", 10.0)) == [pytest.approx(1e-3)]  # a pretrained matrix, though on features
-    assert rates(get("2sfs", 10.0)) == [pytest.approx(1e-3), 1e-3]  # norms, then a head alone
+    assert rates(get("2sfs", 10.0)) == [pytest.approx(2e-3), 2e-4]  # norms, then a head alone
     assert rates(get("lora", 10.0)) == rates(R["lora"])
     assert rates(get("coop", 10.0)) == rates(R["coop"])
     assert rates(get("kim-ln", 10.0)) == [5e-4]

@@ -31,7 +31,7 @@ class Bottleneck(AdapterConfig):
         on the stream after both sums: at ("text.*.block",)            Pfeiffer et al. 2021, arXiv:2005.00247
         where="parallel": y + factor A(x), x what goes into the place          He et al. 2022, arXiv:2110.04366
 
-    Kim et al. 2022 (OpenReview EhwEUb2ynIa), one in each text block with d = 24: 301,344 on CLIP ViT-B/16. Raises
+    Kim et al. 2021 (OpenReview EhwEUb2ynIa), one in each text block with d = 24: 301,344 on CLIP ViT-B/16. Raises
     `ConfigError` for a place that the encoder lacks.
 
     Departs: Kim et al. put it after the feed-forward layers in the text and after the attention in the caption of

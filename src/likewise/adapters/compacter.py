@@ -29,7 +29,7 @@ class Compacter(AdapterConfig):
 
     i runs over `n` terms; the rule (n, n, n) is one for all places and for up and down, s is (n, inputs / n, rank) and
     t (n, rank, outputs / n). With w the tower's width and d `width`: 2 rank (w + d) + w + d numbers a place, and n^3
-    once. Kim et al. 2022 (OpenReview EhwEUb2ynIa), one in each text block, n = 4, d = 24: 19,360 on CLIP ViT-B/16.
+    once. Kim et al. 2021 (OpenReview EhwEUb2ynIa), one in each text block, n = 4, d = 24: 19,360 on CLIP ViT-B/16.
 
     at ("text.*.mlp",) is Compacter++; with "text.*.attention" too it is Compacter. Where places in both towers are
     chosen, the rule belongs to both. Raises `ConfigError` for a place that the encoder lacks and where n does not

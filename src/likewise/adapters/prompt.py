@@ -1,6 +1,6 @@
 """Learned words in the class prompts.
 
-CoOp: Zhou et al. 2022, arXiv:2109.01134; as Kim et al. 2022 use it ("How to Adapt Your Large-Scale Vision-and-Language
+CoOp: Zhou et al. 2022, arXiv:2109.01134; as Kim et al. 2021 use it ("How to Adapt Your Large-Scale Vision-and-Language
 Model", OpenReview EhwEUb2ynIa, section on prompt tuning): eight words before the raw class name.
 """
 

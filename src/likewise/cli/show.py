@@ -34,7 +34,8 @@ def describe(recipes: Mapping[str, Recipe], encoder: Encoder, data: Dataset) -> 
 def plan(
     recipe: Annotated[str, typer.Argument(help="A name (likewise ls methods) or a YAML file.")],
     encoder: Annotated[str, typer.Option("--encoder", "-e", help="Weights are not needed: open_clip:ViT-B-16 will do.")] = "icon-clip",
-    classes: Annotated[int, typer.Option(help="Number of classes, for a linear head.")] = 0, json_: Json = False,
+    classes: Annotated[int, typer.Option(help="Number of classes, for heads of class rows.")] = 0,
+    pictures: Annotated[int, typer.Option(help="Number of training pictures, for heads that keep them.")] = 0, json_: Json = False,
 ) -> int:  # fmt: skip
     """What would train, with numbers, without data."""
     from likewise.cli.jobs import recipe_of
@@ -44,7 +45,7 @@ def plan(
 
     name, value = recipe_of(recipe)
     model = load(encoder, weights=False)
-    found = trained(plans(value, model, classes))
+    found = trained(plans(value, model, classes, pictures))
     everything = sum(p.numel() for p in model.parameters_by_name().values())
     held = everything - sum(n for key, n in found.items() if not key.startswith(("head.", "adapters.")))
     if json_:
@@ -63,8 +64,8 @@ def plan(
     out.print(f"{name}: {value.title} ({value.paper}) on {encoder}", markup=False)
     out.print(listing(("parameter", "numbers"), [(key, f"{n:,}") for key, n in found.items()]))
     out.print(f"trains {sum(found.values()):,} numbers, holds {held:,}")
-    if any(key.startswith("head.") for key in found) and not classes:
-        out.print("A linear head adds (width + 1) numbers a class; say --classes N to count it.")
+    if not all(found.values()):
+        out.print("What is 0 grows with the data; say --classes N or --pictures N to count it.")
     return 0
 
 

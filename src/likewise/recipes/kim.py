@@ -1,8 +1,9 @@
-"""Kim et al.: their methods at their setting, LayerNorm tuning joined with each or coming first, and what they recommend.
+"""Kim et al.: their methods at their setting, LayerNorm tuning joined with each or coming first, and what they advise.
 
 Setting (their section 4 and appendix): AdamW, 5e-4, decay 0.02 on everything, cosine without warm-up, 100 epochs at few
-shots. Rates are the paper's on every encoder. Departs: the batch is not stated (32 here); they keep the epoch that is best
-on a validation set, we the last; the non-linearity, the starts and the class text for LayerNorm and adapters are not stated.
+shots. Rates are the paper's on every encoder. Departs: the batch is not stated (32 here); they keep the epoch that is
+best on a validation set, we the last; non-linearity, starts and the class text for LayerNorm are not stated; where the
+image tower is held (probe, prompt, adapter, Compacter) pictures are not cropped at random but read once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Learned words and learned tokens: CoOp, CoCoOp, VPT, MaPLe. Rates and lengths as in the papers' configurations."""
+"""Learned words and learned tokens: CoOp, CoCoOp, VPT, MaPLe, at the rates of their authors' configurations.
+
+Departs: CoOp trains 200 epochs (50 at one picture a class, 100 at two and four), here 50; its pictures are cropped at
+random, here they are those of the evaluation view, so that the image tower runs once; one epoch of warm-up is 2 % of the
+steps. VPT's rate and length are those of MaPLe's code for CLIP; Jia et al. search a grid for each task.
+"""
 
 from __future__ import annotations
 
