@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from likewise.adapters import Lora, Prompt, grafted
 from likewise.encoder import Encoder, weights_hash
 from likewise.encoders import load
 from likewise.errors import ConfigError, LikewiseError, UsageError
@@ -197,6 +198,42 @@ def test_weights_hash_sees_names_types_shapes_and_bytes() -> None:
     ]  # fmt: skip
     assert len({weights_hash(a), *map(weights_hash, others)}) == 1 + len(others)
     assert weights_hash(dict(reversed(a.items()))) == weights_hash(a)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_projection_is_the_last_step(encoder_of: Callable[[str], Encoder], kind: str) -> None:
+    encoder = encoder_of(kind)
+    if kind == "resnet":
+        for ask in (lambda: encoder.project(torch.zeros(1, 4)), lambda: encoder.pooled_width):
+            with pytest.raises(ConfigError, match="no features before its projection"):
+                ask()
+        return
+    with torch.no_grad():
+        found = encoder.image(pixels(encoder))
+        assert found.pooled_BW is not None
+        assert found.pooled_BW.shape == (3, encoder.pooled_width)
+        assert torch.equal(encoder.project(found.pooled_BW), found.shared_BD)
+    assert encoder.sites["image.projection"].value.numel() == encoder.pooled_width * encoder.shared_width
+
+
+def test_the_content_is_every_number_and_what_is_added(fresh: Callable[[str], Encoder]) -> None:
+    encoder = fresh("resnet")
+    seen = [encoder.content()]
+    assert encoder.content() == seen[0] == fresh("resnet").content()
+    encoder.put({"scale": torch.nextafter(encoder.state(["scale"])["scale"], torch.tensor(9.0))})
+    seen.append(encoder.content())
+    next(b for n, b in encoder.module.named_buffers() if n.endswith("running_mean"))[0] += 1
+    seen.append(encoder.content())
+    with grafted(encoder, (Lora(at=("text.*.qkv.weight",)), Prompt(length=2))):
+        names = list(encoder.parameters_by_name())
+        assert names[: len(encoder.sites)] == list(encoder.sites)  # what is added comes last
+        assert names[len(encoder.sites) :] == list(encoder.grafts.parameters_by_name())
+        seen.append(encoder.content())
+        for name in names[len(encoder.sites) :]:
+            encoder.put({name: encoder.state([name])[name] + 1})
+            seen.append(encoder.content())
+    assert len(set(seen)) == len(seen) == 4 + 2 * 3 * 2 + 1
+    assert encoder.content() == seen[2]
 
 
 def test_a_loaded_encoder_is_frozen(fresh: Callable[[str], Encoder]) -> None:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.losses import contrastive, cross_entropy, pull
+from likewise.errors import ConfigError
+from likewise.losses import Contrastive, CrossEntropy, contrastive, cross_entropy, pull
 
 Collisions = Literal["none", "mask", "soft"]
 KINDS: tuple[Collisions, ...] = ("none", "mask", "soft")
@@ -141,3 +142,14 @@ def test_pull_is_the_squared_distance_over_all_tensors_and_not_halved() -> None:
     value.backward()
     assert now["b"].grad is not None
     assert float(now["b"].grad) == 2 * (4 - 1)
+
+
+def test_what_a_loss_may_be_told() -> None:
+    assert CrossEntropy.parse({"l2_sp": "1/shots"}).l2_sp == "1/shots"
+    assert CrossEntropy.parse({"l2_sp": 0.5, "texts": True}) == CrossEntropy(l2_sp=0.5, texts=True)
+    assert CrossEntropy().l2_sp == 0
+    for wrong in ({"l2_sp": -1}, {"l2_sp": "1/classes"}, {"smoothing": 1.0}, {"collisions": "mask"}):
+        with pytest.raises(ConfigError, match=next(iter(wrong))):
+            CrossEntropy.parse(wrong)
+    assert Contrastive.couples_batch
+    assert not CrossEntropy.couples_batch

@@ -302,6 +302,15 @@ def test_placed_puts_everything_back_whatever_happens(encoder_of: Callable[[str]
         assert all(torch.equal(value, values[name]) for name, value in encoder.state(list(values)).items())
 
 
+def test_models_are_not_placed_on_what_is_added_already(encoder_of: Callable[[str], Encoder], data: Dataset) -> None:
+    encoder = encoder_of("plain")
+    with grafted(encoder, (VisualPrompt(length=2),)):
+        seams = dict(encoder.grafts.seams)
+        with pytest.raises(AssertionError, match="do not nest"):  # it would be taken out with the rest
+            predict(encoder, [Candidate({}, text_head(encoder, [["a"]]))], data.select)
+        assert encoder.grafts.seams == seams
+
+
 def test_head_logits_equal_predict_on_an_untouched_encoder(
     encoder_of: Callable[[str], Encoder], data: Dataset, tmp_path: Path
 ) -> None:

@@ -86,7 +86,9 @@ def test_a_cell_is_the_run_that_adapt_makes(
 
 
 def test_what_a_cell_finds_in_the_data_is_that_cells(plain: Encoder, many: Dataset, tmp_path: Path) -> None:
-    wordy = dataclasses.replace(many, templates=("a {} " + "thing " * 20,), report=list(many.read_report("a copy").values()))
+    wordy = dataclasses.replace(
+        many, templates=("a {} " + "thing " * 20,), report=list(many.read_report("a copy").values())
+    )
     found = sweep(plain, wordy, {}, tmp_path / "out", shots=(0,), seeds=SEEDS)
     for seed in SEEDS:
         audit = json.loads((found.path / cell(0, seed) / "data" / "audit.json").read_text())
@@ -121,14 +123,15 @@ def test_curves_are_the_cells_numbers_at_the_alpha_of_each(done: Sweep) -> None:
     assert set(rows) == {(m, k, d) for m in ("zero-shot", "linear", "ln") for k in SHOTS for d in domains}
     kinds = Counter()
     for (method, shots, domain), row in rows.items():
-        values, own = [], []
+        values, own, alphas = [], [], []
         for seed in SEEDS:
             found = results(done.path / cell(shots, seed))
             alpha = found["chosen"]["alphas"][method]
             own += [r for r in found["rows"] if (r["method"], r["alpha"], r["split"], r["domain"], r["metric"])
                     == (method, alpha, "report", domain, "accuracy")]  # fmt: skip
             values.append(own[-1]["value"])
-        assert row["values"] == values
+            alphas.append(alpha)
+        assert (row["values"], row["alphas"]) == (values, alphas)
         assert (row["n"], row["seeds"], row["metric"]) == (2, [0, 1], "accuracy")
         assert row["mean"] == pytest.approx(sum(values) / 2)
         kinds[row["interval"]] += 1
@@ -217,7 +220,8 @@ def test_a_stopped_sweep_goes_on_where_it_was(
     )
     assert [path.stat().st_mtime_ns for path in finished] == before
     assert {r["n"] for r in wider.curves["rows"]} == {3}
-    with pytest.raises(UsageError, match=r"recipes\.ln differ"):
+    assert [p.endswith("finished before") for p in more.parts] == [True, True, False]
+    with pytest.raises(UsageError, match=r"/out holds another experiment; recipes\.ln differ"):
         sweep(plain, many, {"linear": methods["linear"]}, tmp_path / "out", resume=True, **asked)
 
 
@@ -294,6 +298,9 @@ def test_the_command_line_from_sweep_to_report(photos: Path, model: str, tmp_pat
     assert (out / "report.html").read_text() == page
     assert run(["report", str(out), str(out / "shots-1" / "seed-0")]) == 2
     assert "is a sweep" in capsys.readouterr().err
+    for asked in (["interpolate", str(out)], ["predict", str(out), str(photos)]):
+        assert run(asked) == 2
+        assert f"It is a sweep: name one of its runs, such as {out}/shots-1/seed-0." in capsys.readouterr().err
 
     # one run and a sweep do not share a folder, either way
     assert run([*words, "--shots", "4"]) == 2

@@ -67,6 +67,7 @@ class Candidate(NamedTuple):
 @contextlib.contextmanager
 def placed(encoder: Encoder, candidate: Candidate) -> Iterator[None]:
     """Inside, the encoder is the candidate's; afterwards as it was."""
+    assert not encoder.grafts.seams, "grafts do not nest"
     before = encoder.state([name for name in candidate.values if name in encoder.sites])
     try:
         add(encoder, candidate.adapters, 0)  # every number is among the values, so the seed is nothing to them

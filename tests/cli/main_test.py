@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import open_clip
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ from likewise import files
 from likewise.cli import run
 from likewise.cli.terminal import alphas, seconds
 from likewise.errors import UsageError
+from likewise.recipe import then
 from likewise.run.choose import Contender, choose
 
 Said = pytest.CaptureFixture[str]
@@ -111,6 +113,41 @@ def test_train_edits_the_recipe(photos: Path, model: str, tmp_path: Path, capsys
     assert "epochs: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
     assert run([*words[:3], "stages.0.fit.epoch=1", "-e", model]) == 2
     assert "Did you mean epochs" in capsys.readouterr().err
+
+
+def test_a_model_with_something_added_is_kept_and_read(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
+    recipes = lw.recipes.RECIPES
+    mine = then(recipes["film-blocks"], recipes["linear"])
+    edits = [f"stages.0.fit.{edit}" for edit in ("lr=0.05", "epochs=2", "batch=16")]
+    (tmp_path / "mine.yaml").write_text(mine.edited("title=mine").yaml())
+    out = tmp_path / "run"
+    assert run(["train", str(tmp_path / "mine.yaml"), str(photos), *edits, "-e", model, "-o", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["chosen"]["method"] == "mine"
+    alpha = said["chosen"]["alpha"]
+    assert alpha > 0
+    assert (out / "model" / "adapters.safetensors").exists()
+    rows = {
+        (r["alpha"], r["split"]): r["value"]
+        for r in said["rows"]
+        if r["method"] == "mine" and r["metric"] == "accuracy"
+    }
+    # the model on disk, asked about the pictures of the report split, is right as often as the run said
+    guesses = lw.Run.load(out).predictor.predict(sorted(photos.rglob("*.png")), topk=1)
+    split = {row["path"]: row["role"] for row in pq.read_table(out / "data" / "split.parquet").to_pylist()}
+    right = [Path(g.path).parent.name == g.names[0] for g in guesses if split[g.path] == "report"]
+    assert sum(right) / len(right) == rows[alpha, "report"]
+    assert run(["interpolate", str(out), "--alpha", f"0,{alpha}", "--json"]) == 0
+    path = {
+        (r["alpha"], r["split"]): r["value"]
+        for r in json.loads(capsys.readouterr().out)["rows"]
+        if r["metric"] == "accuracy"
+    }
+    assert all(path[at] == rows[at] for at in ((0.0, "report"), (alpha, "report"), (alpha, "select")))
+    assert run(["eval", str(out), str(photos), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    found = next(r for r in rows if r["metric"] == "accuracy")
+    assert (found["n"], found["value"]) == (40, sum(Path(g.path).parent.name == g.names[0] for g in guesses) / 40)
 
 
 def test_time_limit_leaves_out_and_says_so(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
@@ -281,6 +318,27 @@ def test_plan_as_json(capsys: Said, model: str) -> None:
     # 2 blocks of two norms, one before and one after, in the image tower; the same but the first in the text tower
     assert found["trainable"] == 2 * 32 * (2 * 2 + 2) + 2 * 16 * (2 * 2 + 1)
     assert all("norm" in name for name in found["names"])
+    # what is added is no part of what is held
+    assert run(["plan", "cocoop", "-e", model, "--classes", "3", "--json"]) == 0
+    added = json.loads(capsys.readouterr().out)
+    assert added["names"] == [
+        "adapters.prompt.text.vectors", "head.down.weight", "head.down.bias", "head.up.weight", "head.up.bias",
+    ]  # fmt: skip
+    assert added["trainable"] == 4 * 16 + (16 + 1) + (16 + 16)
+    assert added["held"] == found["trainable"] + found["held"]
+
+
+def test_a_method_that_an_encoder_cannot_have_says_why(
+    folder_of: Callable[[str], Path], photos: Path, tmp_path: Path, capsys: Said
+) -> None:
+    resnet = f"local-dir:{folder_of('resnet')}"
+    assert run(["plan", "vpt-deep", "-e", resnet]) == 2
+    assert "no transformer blocks in its image tower" in capsys.readouterr().err
+    assert run(["adapt", str(photos), "-e", resnet, "--methods", "linear,maple", "-o", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "maple" in said
+    assert "no transformer blocks in its image tower" in said
+    assert not (tmp_path / "run" / "methods").exists()  # said before anything was trained
 
 
 def test_lists_and_schema(capsys: Said) -> None:

@@ -23,6 +23,9 @@ def write_merged(run: Path, out: Path, method: str | None = None, alpha: float |
     card = {"classes": source.classes.tree(), "templates": list(source.templates), "method": source.method,
             "alpha": source.alpha, "adapters": [adapter.tree() for adapter in there.adapters]}  # fmt: skip
     save_model(out, encoder, there.head, card, there.added)
-    loose = tuple(f"open_clip reads it without {adapter.kind}" for adapter in there.adapters)
-    how = f'likewise predict {out} IMAGES..., or open_clip.create_model_from_pretrained("local-dir:{out}")'
-    return Shipped(out, source.method, source.alpha, how, loose)
+    how = f"likewise predict {out} IMAGES..."
+    if there.adapters:
+        kinds = " and ".join(adapter.kind for adapter in there.adapters)
+        return Shipped(out, source.method, source.alpha, how, (f"open_clip would read it without {kinds}",))
+    how += f', or open_clip.create_model_from_pretrained("local-dir:{out}")'
+    return Shipped(out, source.method, source.alpha, how)

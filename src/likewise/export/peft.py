@@ -47,7 +47,9 @@ def write_peft(run: Path, out: Path, method: str | None = None, alpha: float | N
         files.write_tensors(fresh / "head.safetensors", dict(head.state_dict()))
         files.write_json(fresh / "head.json", about)
     base = hub_name(encoder.spec.name)
-    name = f'"{base}"' if base else f"a CLIPModel with the weights of {encoder.spec.name}"
-    how = f'peft.PeftModel.from_pretrained(transformers.CLIPModel.from_pretrained({name}), "{out}")'
-    note = () if source.alpha in (None, 0, 1) else ("alpha is in the numbers",)
-    return Shipped(out, source.method, source.alpha, how, note)
+    model = f'transformers.CLIPModel.from_pretrained("{base}")' if base else "model"
+    whose = () if base else (f"model: a transformers.CLIPModel with the weights of {encoder.spec.name}",)
+    scaled = () if source.alpha in (None, 0, 1) else ("alpha is in the numbers",)
+    return Shipped(
+        out, source.method, source.alpha, f'peft.PeftModel.from_pretrained({model}, "{out}")', (*scaled, *whose)
+    )

@@ -146,8 +146,7 @@ def panel(curves: Curves, domain: str, colours: Mapping[str, int], limits: Point
     wide = 0.8 if len(at) == 1 else 0.0  # points above one another are set side by side
     aside = {name: wide * ((i + 1) / (len(walkers) + 1) - 0.5) for i, name in enumerate(walkers)}
     for name, steps in known.items():
-        if True:
-            aside.setdefault(name, 0.0)
+        if name in aside:
             steps_at = [(at[k] + aside[name], n) for k, n in steps]
             _band(canvas, steps_at, len(curves.tree["seeds"]) > 1, colours[name])
     for name, steps in known.items():

@@ -29,7 +29,7 @@ from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_model
 from likewise.run.choose import Choice, Contender, choose, name_of
-from likewise.run.folder import LOCK, open_folder, status
+from likewise.run.folder import LOCK, open_folder, status, which
 from likewise.run.method import beginning, fit_method
 from likewise.run.planning import plans
 from likewise.run.reading import ask
@@ -54,9 +54,8 @@ class Run:
         """Raises `UsageError` for a folder without results."""
         if not (path / "results.json").exists():
             state = (path / "STATUS").read_text().strip() if (path / "STATUS").exists() else "no run at all"
-            raise UsageError(
-                "R01", f"{path} holds no finished run ({state}). Finish it with likewise adapt ... --resume."
-            )
+            what = which(path) or " Finish it with likewise adapt ... --resume."
+            raise UsageError("R01", f"{path} holds no finished run ({state}).{what}")
         return cls(path, files.read_json(path / "results.json"))
 
     @property

@@ -21,6 +21,7 @@ from likewise.encoder import Encoder, EncoderSpec
 from likewise.encoders import load
 from likewise.errors import ConfigError, UsageError
 from likewise.heads import HeadModule, Own
+from likewise.run.folder import which
 
 FORMAT = 2
 """Of `likewise.json`; a change of meaning raises it."""
@@ -83,7 +84,8 @@ class Predictor:
         """From a run folder or its `model/`. Raises M02 where weights are not those that were saved."""
         folder = path / "model" if (path / "model").is_dir() else path
         if not (folder / "likewise.json").exists():
-            raise UsageError("M01", f"{path} holds no adapted model. Give the folder that `likewise adapt -o` wrote.")
+            where = which(path) or " Give the folder that `likewise adapt -o` wrote."
+            raise UsageError("M01", f"{path} holds no adapted model.{where}")
         if not files.whole(folder):
             raise ConfigError(
                 f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02"

@@ -13,6 +13,18 @@ OURS = ("config.yaml", "STATUS", "command.txt", "environment.json", "choice.json
 """Everything that a run writes. --overwrite removes these and nothing else."""
 
 
+QUESTION = "sweep.yaml"
+"""What tells a sweep's folder from a run's."""
+
+
+def which(path: Path) -> str:
+    """` It is a sweep; name one of its runs, such as ...` for a sweep's folder, and nothing else."""
+    if not (path / QUESTION).exists():
+        return ""
+    run = next(iter(sorted(p.parent for p in path.glob("shots-*/seed-*/results.json"))), None)
+    return f" It is a sweep: name one of its runs{f', such as {run}' if run else ''}."
+
+
 def status(out: Path) -> str:
     """`running`, `done`, `interrupted` or `failed`, as the run left it."""
     return (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"

@@ -28,11 +28,11 @@ from likewise.metrics import Estimate, over_seeds
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.adapt import BASELINE, Run, Settings, adapt, make_experiment
-from likewise.run.folder import LOCK, OURS, same
+from likewise.run.folder import LOCK, OURS, QUESTION, same, status
 from likewise.run.results import find
 from likewise.run.watch import Watch
 
-QUESTION, CURVES = "sweep.yaml", "curves.json"
+CURVES = "curves.json"
 WRITTEN = (QUESTION, CURVES, "report.html", "report.md")
 """What a sweep writes beside its cells."""
 
@@ -143,7 +143,8 @@ def sweep(
     with files.lock(out / LOCK):
         _open(out, question, resume=plan.each.resume, overwrite=plan.each.overwrite)
         for number, cell in enumerate(cells, 1):
-            watch.part(f"cell {number} of {len(cells)}: {cell}")
+            finished = ", finished before" if status(out / cell.folder) == "done" else ""
+            watch.part(f"cell {number} of {len(cells)}: {cell}{finished}")
             how = {"seed": cell.seed, "shots": cell.shots, "resume": True, "overwrite": False}
             mine = copy.copy(data)
             mine.audit = copy.deepcopy(data.audit)  # what a run finds is that run's
