@@ -21,7 +21,7 @@ from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError
 from likewise.fit import DivergenceError, Training, Work
-from likewise.heads import LinearHead, text_head, unit
+from likewise.heads import CosineHead, LinearHead, text_head, unit
 from likewise.recipe import AdamW, Lbfgs, Recipe, Sgd, one
 from likewise.recipes import RECIPES
 from likewise.solve import lbfgs_path
@@ -354,12 +354,23 @@ def test_one_over_shots_is_the_strength_of_the_pull(begin: Begin) -> None:
     assert free.start == {}
 
 
+def test_the_pull_goes_on_to_where_it_first_began(begin: Begin) -> None:
+    training = begin("l2-sp")
+    saved = {key: value.clone() for key, value in training.tensors().items()}
+    other = begin("l2-sp")
+    name = "image.norm_post.bias"
+    other.start[name] += 1  # as if taken up where something has moved before
+    other.restore(saved, 0)
+    assert torch.equal(other.start[name], training.start[name])
+    assert set(other.start) == set(other.trained)
+
+
 def test_half_of_a_cross_modal_batch_are_texts(begin: Begin, data: Dataset) -> None:
     training = begin("cross-modal")
     head, encoder = training.work.head, training.work.encoder
-    assert isinstance(head, LinearHead)
+    assert isinstance(head, CosineHead)
     with torch.no_grad():  # away from the texts that it starts at
-        head.weight.add_(torch.randn(3, 16, generator=torch.Generator().manual_seed(4)))
+        head.residual.add_(torch.randn(3, 16, generator=torch.Generator().manual_seed(4)))
         tokens_CTL = encoder.tokenize([t.format(name) for name in data.classes.names for t in TEMPLATES])
         text_CTD = encoder.module.encode_text(tokens_CTL).reshape(3, 2, 16).double()
         pixels_NCHW = torch.stack([views.evaluate(data.train.open(i), encoder.spec) for i in range(18)])
@@ -370,7 +381,7 @@ def test_half_of_a_cross_modal_batch_are_texts(begin: Begin, data: Dataset) -> N
     for step, batch in enumerate(training._batches()):
         index_B, b = batch.index_B.numpy(), len(batch.index_B)
         x_BD = image_ND[index_B] / np.linalg.norm(image_ND[index_B], axis=1, keepdims=True)
-        weight_CD = head.weight.detach().double().numpy()
+        weight_CD = head(torch.eye(16)).detach().double().numpy().T  # what it says of each axis: its rows
         class_B = choose(0, step, np.arange(b), 3)
         seen |= set(class_B.tolist())
         of_images = -log_softmax(x_BD @ weight_CD.T)[np.arange(b), data.train.labels_N[index_B]].mean()

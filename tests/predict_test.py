@@ -144,6 +144,7 @@ def test_pooled_features_are_those_before_the_projection(
     shared_ND = features(encoder, own, cache=tmp_path)
     pooled_NW = features(encoder, own, "pooled", cache=tmp_path)
     assert count.batches == 1  # both were kept when the pictures were read
+    assert torch.equal(features(encoder, own, "pooled", cache=tmp_path / "other"), pooled_NW)
     assert pooled_NW.shape == (9, encoder.pooled_width)
     torch.testing.assert_close(encoder.project(pooled_NW), shared_ND)
     other = fresh(kind)  # open_clip's own tower without its last step

@@ -127,6 +127,10 @@ def test_joint_trains_what_either_trains() -> None:
     for first, second in ((R["lp-ft"], R["ln"]), (R["ln"], R["lp-ft"]), (R["ln"], R["linear"])):
         with pytest.raises(ConfigError):
             joint(first, second)
+    for head in ("linear", "ft", "tip-adapter-f", "cocoop"):
+        with pytest.raises(ConfigError, match="the first trains a head of its own, the second's head is the texts"):
+            joint(R[head], R["ln"])
+    assert joint(R["zero-shot"], R["ln"]).stages == R["ln"].stages
     assert len(then(R["ln"], R["linear"]).stages) == 2
 
 
@@ -178,7 +182,11 @@ def test_any_two_recipes_make_a_third_or_say_why_not(called: str) -> None:
                 owned = isinstance(stage.head, Text) and "head" in other.trains
                 lost = not stage.reads_text and any(a.without_text() is None for a in other.adapters)
                 wrote = {a for a in (*other.adapters, *stage.adapters) if a.brings_texts}
-                want += not owned and (lost or len(wrote) > 1)
+                clash = any(
+                    a.kind == b.kind and a != b and (not a.places or set(a.places) & set(b.places))
+                    for a in other.adapters for b in stage.adapters if not a.brings_texts
+                )  # fmt: skip
+                want += not owned and (lost or len(wrote) > 1 or clash)
         assert sum(reasons.values()) == want
         assert made == n * n - want > n
 
@@ -311,7 +319,7 @@ NO_SOUP = {
     ),
     "what visual-prompt adds is not linear": ("vpt-shallow", "vpt-deep"),
     "what maple adds is not linear": ("maple",),
-    "the mean of cosine heads": ("cosine", "taskres", "clap", "2sfs"),
+    "the mean of cosine heads": ("cosine", "taskres", "clap", "2sfs", "cross-modal"),
     "the mean of conditional heads": ("cocoop",),
     "the mean of clip-adapter heads": ("clip-adapter",),
     "the mean of tip heads": ("tip-adapter-f",),
@@ -365,3 +373,21 @@ def test_a_conditional_head_needs_a_prompt() -> None:
         one(adapters=(Maple(),), head=Conditional(), trains=("head", "adapters"), fit=fit)
     stages = (*R["coop"].stages, Stage(head=Conditional(), trains=("head",), fit=fit))
     assert Recipe(stages=stages).adapters == R["coop"].adapters  # one of an earlier stage will do
+
+
+def test_what_could_never_move_is_refused_when_it_is_planned() -> None:
+    sizes = {"image.0.norm1.weight": 4, "text.0.norm1.weight": 4, "scale": 1, "head.weight": 6}
+    whole = R["ft"].stages[0].model_copy(update={"trains": ("image", "text", "head")})
+    with pytest.raises(ConfigError, match=r"trains names text\.0\.norm1\.weight.* linear head never asks the text"):
+        whole.plan(sizes)
+    with pytest.raises(ConfigError, match="scale"):
+        whole.model_copy(update={"trains": ("image", "scale", "head")}).plan(sizes)
+    assert R["ft"].stages[0].plan(sizes).trains == ("image.0.norm1.weight", "head.weight")
+    assert "scale" in R["flyp"].stages[0].plan(sizes).trains
+
+
+def test_two_adapters_of_one_kind_do_not_meet_in_one_place() -> None:
+    for first, second in (("houlsby", "parallel"), ("lora", "clip-lora"), ("vpt-shallow", "vpt-deep")):
+        with pytest.raises(ConfigError, match=r"both bring a .* with other settings"):
+            joint(R[first], R[second])
+    assert joint(R["lora"], R["lora"]).adapters == R["lora"].adapters

@@ -24,7 +24,7 @@ from likewise.encoder import Embedded, Encoder
 from likewise.errors import ConfigError, LikewiseError
 from likewise.heads import HeadModule, Reads, class_texts, encode, unit
 from likewise.losses import Contrastive, CrossEntropy, contrastive, cross_entropy, pull
-from likewise.names import Plan, make_plan
+from likewise.names import Plan
 from likewise.recipe import Descent, Sgd, Stage
 
 BAD_STEPS = 3
@@ -83,7 +83,7 @@ class Work:
         return mine
 
     def plan(self) -> Plan:
-        return make_plan(self.stage.patterns, {name: p.numel() for name, p in self.parameters().items()})
+        return self.stage.plan({name: p.numel() for name, p in self.parameters().items()})
 
     def tokens_CTL(self) -> Tensor:
         """The captions as token ids."""
@@ -115,7 +115,7 @@ class Training:
             self.optimizer = torch.optim.AdamW(groups, lr=self.fit.lr, fused=True)
         self.start = {name: p.detach().clone() for name, p in self.trained.items()} if self._pulls else {}
         constant = work.head is None and self.plan.text_constant
-        self.rows_CD = class_texts(work.encoder, work.prompts) if constant else None
+        self.rows_CD = class_texts(work.encoder, work.captions) if constant else None
         self.text_UD = class_texts(work.encoder, work.captions) if self._sees_texts else None
         self.per_epoch = math.ceil(len(work.split) / self.fit.batch)
         self.total = self.fit.steps(len(work.split), len(work.captions))

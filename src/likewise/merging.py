@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from likewise.config import Config
@@ -29,7 +29,7 @@ class Wise(Config):
     tuned model. Departs: one slope for both towers, and the numbers outside the blocks go with the nearest block.
     """
 
-    alpha: float | Literal["select"] = Field("select")
+    alpha: Annotated[float, Field(ge=0, le=1)] | Literal["select"] = "select"
     form: Literal["weights", "head"]
     first: float = Field(1.0, ge=0, le=1)
 
@@ -43,7 +43,7 @@ class Soup(Config):
     """
 
     kind: Literal["uniform", "greedy"] = "greedy"
-    rates: tuple[float, ...] = Field((0.3, 1.0, 3.0), min_length=2)
+    rates: tuple[PositiveFloat, ...] = Field((0.3, 1.0, 3.0), min_length=2)
 
 
 def lerp(zero: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:

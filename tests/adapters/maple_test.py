@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from likewise.adapters import Maple, add
+from likewise.adapters import Maple, add, grafted
 from likewise.encoder import Encoder, learned
 from likewise.errors import ConfigError
 from tiny import everything, pixels
@@ -168,17 +168,10 @@ def test_every_number_lives_and_removal_leaves_no_trace(encoder_of: Callable[[st
         assert torch.equal(encoder.text(plain), before[1])
 
 
-def test_what_cannot_be_is_refused(encoder_of: Callable[[str], Encoder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_is_refused(encoder_of: Callable[[str], Encoder]) -> None:
     with pytest.raises(ConfigError, match="no transformer blocks in its image tower"):
         add(encoder_of("resnet"), [Maple(depth=1)], 0)
     icon, plain = encoder_of("icon"), encoder_of("plain")
-    with pytest.raises(ConfigError, match=r"depth 9 .* text tower has 2 blocks") as caught:
-        add(icon, [Maple()], 0)
-    assert "at most 2" in str(caught.value)
-    with monkeypatch.context() as patch:
-        patch.setattr(plain, "blocks", {"text": 9, "image": 2}.get)
-        with pytest.raises(ConfigError, match="image tower has 2 blocks"):
-            add(plain, [Maple(depth=9)], 0)
     with pytest.raises(ConfigError, match=r"«photo» is 1 tokens .* length 2"):
         add(plain, [Maple(depth=2, start="photo")], 0)
     with pytest.raises(ConfigError, match="leave no room"):
@@ -186,3 +179,11 @@ def test_what_cannot_be_is_refused(encoder_of: Callable[[str], Encoder], monkeyp
     assert plain.grafts.seams == icon.grafts.seams == {}
     assert Maple.scales is None
     assert "no pretrained counterpart" in Maple.refuses
+
+
+def test_the_depth_ends_with_the_shallower_tower(encoder_of: Callable[[str], Encoder]) -> None:
+    encoder = encoder_of("icon")  # 6 image blocks, 2 text blocks
+    with grafted(encoder, [Maple(depth=9)]):
+        deep = {name: p.shape for name, p in encoder.grafts.parameters_by_name().items()}
+    with grafted(encoder, [Maple(depth=2)]):
+        assert deep == {name: p.shape for name, p in encoder.grafts.parameters_by_name().items()}

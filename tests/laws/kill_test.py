@@ -18,7 +18,7 @@ def test_killed_and_stopped_runs_end_as_undisturbed_ones() -> None:
     # One process imports torch; the runs are its children. `kill_resume.py --kills 20` is the long form.
     done = subprocess.run(
         [sys.executable, str(BENCH), "--kills", "4", "--terms", "1", "--seed", "1"],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300,
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
     )  # fmt: skip
     assert done.stdout, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -30,10 +30,10 @@ class Maple(AdapterConfig):
 
     depth (length W + W I + I) numbers, W and I the widths of the text and the image tower. On CLIP ViT-B/16: 3,555,072.
     Not silent. While it stands, each text must have the words in it, as `texts` puts them: their places are exchanged
-    in every text. Raises `ConfigError` where learned words or blocks have no place, for a `depth` above either tower's
-    number of blocks, and for a `start` of fewer tokens than `length`.
+    in every text. Raises `ConfigError` where learned words or blocks have no place, and for a `start` of fewer tokens
+    than `length`.
 
-    Departs: numbers stay fp32, where the authors' code trains in fp16.
+    Departs: numbers stay fp32, where the authors' code trains in fp16; a tower with fewer blocks than `depth` ends it.
     """
 
     kind: Literal["maple"] = "maple"
@@ -55,14 +55,8 @@ class Maple(AdapterConfig):
 
     def graft(self, encoder: Encoder, grafts: Grafts, seed: int) -> None:
         blocks = {tower: blocks_of(encoder, tower, "MaPLe") for tower in ("text", "image")}
-        for tower, count in blocks.items():
-            if self.depth > count:
-                raise ConfigError(
-                    f"MaPLe of depth {self.depth} in {encoder.spec.name}, whose {tower} tower has {count} blocks: each "
-                    f"depth needs a block in both towers. Use at most {min(blocks.values())}."
-                )
         site = token_site(encoder, self.length + 1)  # the full stop needs a place too
-        pairs = [self._pair(encoder, seed, index) for index in range(self.depth)]
+        pairs = [self._pair(encoder, seed, index) for index in range(min(self.depth, *blocks.values()))]
         grafts.shared("maple.both", nn.ModuleList(pairs))
         first = pairs[0]
         grafts.module("maple.both.words", site, lambda inside: LearnedWords(inside, first.words, shared=True))

@@ -79,7 +79,10 @@ class Grafts:
 
     def _claim(self, name: str) -> None:
         if name in self.seams:
-            raise ConfigError(f"two grafts are called «{name}»; names tell their numbers apart in the saved file.")
+            raise ConfigError(
+                f"two grafts are called «{name}»; names tell their numbers apart in "
+                "the saved file. Two adapters of a kind may stand in different places (`at`), not in the same."
+            )
 
     def _add(
         self, seam: str, name: str, module: nn.Module, undo: Callable[[], None], skip: nn.Module | None = None

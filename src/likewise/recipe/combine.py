@@ -9,6 +9,7 @@ soup(a, "greedy")                               the mean of several trainings
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -71,6 +72,13 @@ def joint(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Re
     moved = any(n.startswith("image") for n in named) or any(adapter.on_images for adapter in brought)
     if isinstance(b.fit, Descent) and b.fit.sampling == "features" and moved:
         b = b.model_copy(update={"fit": b.fit.model_copy(update={"sampling": "images"})})
+    for mine, other in itertools.product(brought, b.adapters):
+        same = not mine.places or set(mine.places) & set(other.places)
+        if mine.kind == other.kind and mine != other and same and not mine.brings_texts:
+            raise ConfigError(
+                f"{called}: both put a {mine.kind} in the same places, with other settings; their numbers would have "
+                "the same names. Use one of them, or give them different `at`."
+            )
     update = {
         "trains": tuple(dict.fromkeys((*named, *b.trains))),
         "adapters": tuple(dict.fromkeys((*brought, *b.adapters))),

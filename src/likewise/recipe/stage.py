@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field, model_validator
 
 from likewise.adapters import Adapter, AdapterConfig
 from likewise.config import Config
+from likewise.errors import ConfigError, some
 from likewise.heads import Head, HeadConfig, Keep, Linear, LpPlus, Text
 from likewise.losses import Contrastive, CrossEntropy, Loss
 from likewise.merging import Soup, Wise
+from likewise.names import Plan, make_plan, tower_of
 from likewise.recipe.fits import Descent, Fit, Lbfgs, Majorize
 
 
@@ -37,6 +39,13 @@ class Stage(Config):
             raise ValueError("a text head has no numbers of its own to train; use a linear head or leave 'head' out")
         if "head" in self.trains and isinstance(self.head, HeadConfig) and self.head.kept:
             raise ValueError(f"a {self.head.kind} head has no numbers of its own to train; leave 'head' out")
+        plain = self.loss.smoothing == 0 and self.loss.l2_sp == 0 if isinstance(self.loss, CrossEntropy) else False
+        if isinstance(self.fit, Lbfgs | Majorize) and not plain:
+            raise ValueError(f"{self.fit.kind} minimises its own loss; leave smoothing and l2_sp out")
+        if isinstance(self.loss, CrossEntropy) and self.loss.texts:
+            on_shared = isinstance(self.head, HeadConfig) and self.head.reads == "shared" and not self.head.live_text
+            if not (on_shared and isinstance(self.fit, Descent)):
+                raise ValueError("texts in the place of pictures need a head on shared features that trains by steps")
         if isinstance(self.loss, Contrastive) and not isinstance(self.head, Text):
             raise ValueError("the contrastive loss compares with texts; its head must be the text head")
         return self
@@ -46,6 +55,17 @@ class Stage(Config):
         """What trains, `adapters` meaning this stage's own."""
         own = tuple(f"adapters.{adapter.kind}" for adapter in self.adapters)
         return tuple(p for name in self.trains for p in (own if name == "adapters" else (name,)))
+
+    def plan(self, sizes: Mapping[str, int]) -> Plan:
+        """What trains, of all that could (name to how many numbers). Raises `ConfigError` for what could never move."""
+        plan = make_plan(self.patterns, sizes)
+        idle = [name for name in plan.trains if tower_of(name) in ("text", "scale", "shift")]
+        if idle and not self.reads_text:
+            raise ConfigError(
+                f"trains names {some(idle, 2)}, but a {self.head.kind} head never asks the text tower, so they would "
+                "stay as they are. Name the image tower's (image.*norm*), or use the text head."
+            )
+        return plan
 
     @property
     def reads_text(self) -> bool:
@@ -96,6 +116,11 @@ class Recipe(Config):
             raise ValueError(f"soup: {why}")
         if self.merge is not None and (why := no_path(self.stages)):
             raise ValueError(f"merge: {why}")
+        form = "weights" if isinstance(self.head, Text) else "head"
+        if self.merge is not None and self.merge.form != form:
+            raise ValueError(
+                f"merge.form is {self.merge.form}, but with a {self.head.kind} head the line is of form {form}"
+            )
         return self
 
     def _kind_again(self) -> str:

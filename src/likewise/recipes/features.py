@@ -1,8 +1,8 @@
 """On features: what changes the head or the last projection alone, so that pictures are read once.
 
 Departs: the papers draw augmented features anew; ours are those of the evaluation view. Settings of ProLIP's optimiser
-(Adam's epsilon) are not kept. The cross-modal probe's rows carry the scale, so that a rate moves them less for their
-length than the paper's, and it trains 100 epochs, not 12,800 steps with a search. 2SFS: 300 steps for each picture of a
+(Adam's epsilon) are not kept. The cross-modal probe brings its rows to unit length and trains 100 epochs, not
+12,800 steps with a search. 2SFS: 300 steps for each picture of a
 class, six tenths of them on the norms of the blocks; decay pulls our classifier to the texts, theirs to zero.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from likewise.heads import ClipAdapter, Cosine, Linear, LpPlus, Text, Tip
+from likewise.heads import ClipAdapter, Cosine, LpPlus, Text, Tip
 from likewise.losses import CrossEntropy
 from likewise.recipe import AdamW, Majorize, Recipe, Sgd, one, then
 
@@ -51,7 +51,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "lp++": one("LP++", "Huang et al. 2024, arXiv:2404.02285", trains=("head",), head=LpPlus(), fit=Majorize()),
     "cross-modal": one(
-        "cross-modal probe", "Lin et al. 2023, arXiv:2301.06267", trains=("head",), head=Linear(bias=False), loss=CrossEntropy(texts=True),
+        "cross-modal probe", "Lin et al. 2023, arXiv:2301.06267", trains=("head",), head=Cosine(), loss=CrossEntropy(texts=True),
         fit=_fit.model_copy(update={"batch": 8, "decay": 0.01}),
     ),
     "prolip": one(

@@ -1,8 +1,8 @@
 """Learned words and learned tokens: CoOp, CoCoOp, VPT, MaPLe, at the rates of their authors' configurations.
 
 Departs: CoOp trains 200 epochs (50 at one picture a class, 100 at two and four), here 50; its pictures are cropped at
-random, here they are those of the evaluation view, so that the image tower runs once; one epoch of warm-up is 2 % of the
-steps. VPT's rate and length are those of MaPLe's code for CLIP; Jia et al. search a grid for each task.
+random, here they are those of the evaluation view, so that the image tower runs once; the epoch of warm-up rises
+linearly, theirs is constant at 1e-5. VPT's rate and length are those of MaPLe's code for CLIP; Jia et al. search a grid for each task.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "cocoop": one(
         "CoCoOp", "Zhou et al. 2022, arXiv:2203.05557", adapters=(Prompt(length=4, start="a photo of a", text="{}."),),
-        trains=("adapters", "head"), head=Conditional(), fit=_coop.model_copy(update={"epochs": 10, "batch": 1}),
+        trains=("adapters", "head"), head=Conditional(), fit=_coop.model_copy(update={"epochs": 10, "batch": 1, "warmup": 0.1}),
     ),
     "vpt-shallow": one("VPT-shallow", JIA, adapters=(VisualPrompt(depth=1),), trains=("adapters",), head=Text(), fit=_vpt),
     "vpt-deep": one("VPT-deep", JIA, adapters=(VisualPrompt(),), trains=("adapters",), head=Text(), fit=_vpt),

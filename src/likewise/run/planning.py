@@ -5,7 +5,7 @@ from __future__ import annotations
 from likewise.adapters import add
 from likewise.encoder import Encoder
 from likewise.heads import HeadConfig, Keep
-from likewise.names import Plan, make_plan
+from likewise.names import Plan
 from likewise.recipe import Descent, Recipe
 
 
@@ -20,7 +20,7 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
                 own = stage.head.sizes(encoder, classes, pictures) if isinstance(stage.head, HeadConfig) else {}
                 head = {f"head.{name}": size for name, size in own.items()}
             sizes = {name: p.numel() for name, p in encoder.parameters_by_name().items()}
-            found.append(make_plan(stage.patterns, sizes | head))
+            found.append(stage.plan(sizes | head))
     finally:
         encoder.grafts.remove()
     return found
