@@ -37,7 +37,7 @@ from likewise.run.watch import Watch
 METHODS = {
     "ln": "stages.0.fit.epochs=4",
     "lp-ft": "stages.1.fit.epochs=4",
-    "flyp": "stages.0.fit.epochs=4",
+    "flyp": "stages.0.fit.epochs=6",
     "coop": "stages.0.fit.epochs=4",  # momentum, learned words
     "kim-init-adapter": "stages.1.fit.epochs=4",  # two that begin alike, and are trained up to there once
     "kim-init-probe": "stages.1.fit.epochs=4",

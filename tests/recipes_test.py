@@ -388,6 +388,6 @@ def test_what_could_never_move_is_refused_when_it_is_planned() -> None:
 
 def test_two_adapters_of_one_kind_do_not_meet_in_one_place() -> None:
     for first, second in (("houlsby", "parallel"), ("lora", "clip-lora"), ("vpt-shallow", "vpt-deep")):
-        with pytest.raises(ConfigError, match=r"both bring a .* with other settings"):
+        with pytest.raises(ConfigError, match=r"both put a .* in the same places"):
             joint(R[first], R[second])
     assert joint(R["lora"], R["lora"]).adapters == R["lora"].adapters
