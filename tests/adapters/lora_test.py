@@ -136,7 +136,7 @@ def test_what_cannot_be_says_why(encoder_of: Encoders) -> None:
         ):
             pass
     with (
-        pytest.raises(ConfigError, match=r"«image\.\*\.qkv\.weight» chooses"),
+        pytest.raises(ConfigError, match=r"no place «image\.\*\.qkv\.weight».* no transformer blocks"),
         grafted(encoder_of("resnet"), (Lora(),)),
     ):
         pass

@@ -12,10 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from likewise.adapters.adapter import AdapterConfig
+from likewise.adapters.places import choose
 from likewise.encoder import Encoder, Grafts
 from likewise.errors import ConfigError
 from likewise.keys import kaiming
-from likewise.names import select, tower_of
+from likewise.names import tower_of
 
 PARTS = {"q": 0, "k": 1, "v": 2}
 
@@ -40,7 +41,7 @@ class Lora(AdapterConfig):
 
     def graft(self, encoder: Encoder, grafts: Grafts, seed: int) -> None:
         factor = self.alpha / (math.sqrt(self.rank) if self.rooted else self.rank)
-        for name in select(self.at, list(encoder.sites)):
+        for name in choose(encoder, "LoRA", self.at, list(encoder.sites)):
             site = encoder.sites[name]
             weight_OI: Tensor = site.value
             if weight_OI.ndim != 2 or tower_of(name) not in ("image", "text"):

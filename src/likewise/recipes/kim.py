@@ -3,7 +3,8 @@
 Setting (their section 4 and appendix): AdamW, 5e-4, decay 0.02 on everything, cosine without warm-up, 100 epochs at few
 shots. Rates are the paper's on every encoder. Departs: the batch is not stated (32 here); they keep the epoch that is
 best on a validation set, we the last; non-linearity, starts and the class text for LayerNorm are not stated; where the
-image tower is held (probe, prompt, adapter, Compacter) pictures are not cropped at random but read once.
+image tower is held (probe, prompt, adapter, Compacter) pictures are not cropped at random but read once. The probe
+reads features at unit length, so that at this rate its scores stay close together: its accuracy is meant, not its ECE.
 """
 
 from __future__ import annotations
