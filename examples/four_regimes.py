@@ -20,13 +20,13 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from scipy.stats import t as student
 
 import likewise as lw
 from likewise import files
 from likewise.cli.terminal import Bars
 from likewise.data.records import Dataset
 from likewise.datasets import DATASETS
+from likewise.metrics import half_width
 from likewise.recipe import AdamW, Recipe, joint, then
 from likewise.recipes import RECIPES
 from likewise.run.results import find
@@ -180,18 +180,14 @@ def over_seeds(values: Values, method: str, cells: list[tuple[str, int]]) -> np.
     )
 
 
-def half(x: np.ndarray) -> float:
-    return float(student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
-
-
 def said(x: np.ndarray) -> str:
-    return "–" if np.isnan(x).any() else f"{x.mean():.1f} ± {half(x):.1f}"
+    return "–" if np.isnan(x).any() else f"{x.mean():.1f} ± {half_width(x):.1f}"
 
 
 def verdict(x: np.ndarray) -> str:
     if np.isnan(x).any():
         return "cells are missing"
-    return "holds" if x.mean() - half(x) > 0 else "reversed" if x.mean() + half(x) < 0 else "not told apart"
+    return "holds" if x.mean() - half_width(x) > 0 else "reversed" if x.mean() + half_width(x) < 0 else "not told apart"
 
 
 def cells_of(quadrant: str) -> list[tuple[str, int]]:

@@ -15,11 +15,11 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from scipy.stats import t as student
 
 import likewise as lw
 from likewise.cli.terminal import Bars
 from likewise.datasets import DATASETS
+from likewise.metrics import half_width
 from likewise.run.results import find
 
 METHODS = ("ft", "lp-ft", "flyp", "ln")
@@ -30,14 +30,13 @@ TITLES = {"ft": "FT", "lp-ft": "LP-FT", "flyp": "FLYP", "ln": "LN", "zero-shot":
 def interval(values: list[float]) -> str:
     """Mean and half-width of the 95 % t-interval over seeds, in percent or points."""
     x = 100 * np.array(values)
-    half = student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
-    return f"{x.mean():.1f} ± {half:.1f}"
+    return f"{x.mean():.1f} ± {half_width(x):.1f}"
 
 
 def verdict(values: list[float]) -> str:
     """Whether the paired difference is told apart from zero at 95 %."""
     x = np.array(values)
-    half = student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    half = half_width(x)
     return "holds" if x.mean() - half > 0 else "reversed" if x.mean() + half < 0 else "not told apart"
 
 

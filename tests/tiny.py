@@ -6,6 +6,7 @@ The encoders are ordinary open_clip folders with random weights, so they are loa
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,18 @@ def everything(encoder: Encoder) -> dict[str, torch.Tensor]:
 def pixels(encoder: Encoder, n: int = 3) -> torch.Tensor:
     size = encoder.spec.image_size
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(5))
+
+
+def alive_of(
+    numbers: Mapping[str, torch.nn.Parameter], answers: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+) -> set[str]:
+    """Which of the numbers have had a gradient that is not zero within two steps on both towers' answers."""
+    alive: set[str] = set()
+    optimizer = torch.optim.SGD(numbers.values(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        image_BD, text_BD = answers()
+        (image_BD.square().sum() + text_BD.square().sum()).backward()
+        alive |= {name for name, p in numbers.items() if p.grad is not None and bool(p.grad.any())}
+        optimizer.step()
+    return alive

@@ -243,7 +243,9 @@ def departures(family: str) -> str:
     lines = []
     for name, (thing, module) in things.items():
         if said := departed(thing):
-            path = Path(str(module.__file__)).relative_to(ROOT).as_posix()
+            path = f"src/{module.__name__.replace('.', '/')}" + (
+                "/__init__.py" if hasattr(module, "__path__") else ".py"
+            )
             start = said[0] if said[1] == " " else said[0].upper()  # a variable stays as it is
             lines.append(f"- **{name}** ([code](../../{path})): {start}{said[1:]}\n")
     return "".join(lines)

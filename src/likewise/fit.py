@@ -114,9 +114,8 @@ class Training:
         else:
             self.optimizer = torch.optim.AdamW(groups, lr=self.fit.lr, fused=True)
         self.start = {name: p.detach().clone() for name, p in self.trained.items()} if self._pulls else {}
-        constant = work.head is None and self.plan.text_constant
+        constant = (work.head is None and self.plan.text_constant) or self._sees_texts
         self.rows_CD = class_texts(work.encoder, work.captions) if constant else None
-        self.text_UD = class_texts(work.encoder, work.captions) if self._sees_texts else None
         self.per_epoch = math.ceil(len(work.split) / self.fit.batch)
         self.total = self.fit.steps(len(work.split), len(work.captions))
         self.still = self._still() if self.fit.sampling == "features" else None
@@ -232,15 +231,13 @@ class Training:
         if isinstance(loss, Contrastive):
             return self._contrastive(loss, unit(embedded.shared_BD), labels_B, batch.index_B, step)
         if head is not None:
-            pooled = head.config.reads == "pooled"
-            features_BD = embedded.pooled_BW if pooled else embedded.shared_BD
-            value = cross_entropy(head(features_BD), labels_B, loss.smoothing)
+            value = cross_entropy(head.answer(embedded), labels_B, loss.smoothing)
             if (extra := head.penalty()) is not None:
                 value = value + extra
-            if self.text_UD is not None:
-                which_B = choose(self.work.seed, step, np.arange(len(labels_B)), len(self.text_UD))
+            if self.rows_CD is not None:
+                which_B = choose(self.work.seed, step, np.arange(len(labels_B)), len(self.rows_CD))
                 class_B = torch.from_numpy(which_B).to(labels_B.device)
-                value = 0.5 * (value + cross_entropy(head(self.text_UD[class_B]), class_B, loss.smoothing))
+                value = 0.5 * (value + cross_entropy(head(self.rows_CD[class_B]), class_B, loss.smoothing))
         else:
             value = cross_entropy(self._text_logits(unit(embedded.shared_BD), step), labels_B, loss.smoothing)
         if self._pulls:

@@ -151,9 +151,7 @@ def predict(
         pixels_BCHW = part.pixels_BCHW.to(encoder.device)
         for rows, candidate in zip(logits, candidates, strict=True):
             with placed(encoder, candidate):
-                embedded = encoder.image(pixels_BCHW)
-                pooled = candidate.head.config.reads == "pooled"
-                rows.append(candidate.head(embedded.pooled_BW if pooled else embedded.shared_BD).float().cpu())
+                rows.append(candidate.head.answer(encoder.image(pixels_BCHW)).float().cpu())
         progress(done := done + len(part.index_B), len(split))
     index_N = np.arange(len(split))
     return [Predictions(torch.cat(rows).numpy(), split.labels_N, index_N) for rows in logits]

@@ -82,12 +82,9 @@ def report(
     return 0
 
 
-FAMILIES = ("CLIP ViT", "timm ViT", "CLIP ResNet")
-
-
 def _methods(like: str) -> list[dict[str, Any]]:
     """A row for each recipe, read off the values and off one small encoder of each family."""
-    from likewise.encoders.samples import sample
+    from likewise.encoders.samples import FAMILIES, sample
     from likewise.recipes import FAMILIES as FILES
     from likewise.recipes import LADDERS, RECIPES
     from likewise.run.support import support
@@ -112,6 +109,8 @@ def ls(
 
     rows: list[dict[str, Any]]
     if kind == "methods":
+        from likewise.encoders.samples import FAMILIES
+
         rows = _methods(like)
         if not json_:
             short = ("name", *FAMILIES, "folds", "path", "soup", "text", "effort", "title")

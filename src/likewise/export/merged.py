@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from likewise.export.source import Shipped, check_free, open_source
-from likewise.run.artifact import save_model
+from likewise.run.artifact import save_point
 from likewise.run.tuned import point
 
 
 def write_merged(run: Path, out: Path, method: str | None = None, alpha: float | None = None) -> Shipped:
-    """Write any method of a run, at any alpha of its path, with head, classes and spec (`run.artifact.save_model`).
+    """Write any method of a run, at any alpha of its path, with head, classes and spec (`run.artifact.save_point`).
 
     By default the run's choice. What folds into weights is folded; what does not is in `adapters.safetensors`, which
     open_clip does not read. Raises as `open_source` does, and R01 for a folder that holds something.
@@ -19,10 +19,9 @@ def write_merged(run: Path, out: Path, method: str | None = None, alpha: float |
     source = open_source(run, method, alpha)
     encoder = source.encoder()
     there = point(*source.tuned(encoder), source.alpha)
-    encoder.put(there.values)
-    card = {"classes": source.classes.tree(), "templates": list(source.templates), "method": source.method,
-            "alpha": source.alpha, "adapters": [adapter.tree() for adapter in there.adapters]}  # fmt: skip
-    save_model(out, encoder, there.head, card, there.added)
+    about = {"classes": source.classes.tree(), "templates": list(source.templates), "method": source.method,
+             "alpha": source.alpha}  # fmt: skip
+    save_point(out, encoder, there, about)
     how = f"likewise predict {out} IMAGES..."
     if there.adapters:
         kinds = " and ".join(adapter.kind for adapter in there.adapters)

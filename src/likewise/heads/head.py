@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from likewise.config import Config
-from likewise.encoder import Encoder
+from likewise.encoder import Embedded, Encoder
 from likewise.errors import ConfigError
 
 Reads = Literal["shared", "pooled"]
@@ -42,6 +43,13 @@ class HeadModule(nn.Module):
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
         self.config = config
+
+    def answer(self, embedded: Embedded) -> Tensor:
+        """logits_BC of the features that it reads. Raises `ConfigError` where the encoder gives none of these."""
+        features_BD = embedded.pooled_BW if self.config.reads == "pooled" else embedded.shared_BD
+        if features_BD is None:
+            raise ConfigError(f"a {self.config.kind} head reads pooled features, and this encoder gives none.")
+        return torch.as_tensor(self(features_BD))
 
     def at(self, alpha: float, zero: HeadModule) -> HeadModule:
         """A new head at alpha on the straight line from `zero` (0) to this one (1): bitwise their scores at the ends.

@@ -10,7 +10,7 @@ soup(a, "greedy")                               the mean of several trainings
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -20,14 +20,13 @@ from likewise.errors import ConfigError
 from likewise.heads import Keep, Linear, Text
 from likewise.merging import Soup, Wise
 from likewise.recipe.fits import Descent, Lbfgs, Majorize
-from likewise.recipe.stage import Recipe, Stage, no_path, no_soup
+from likewise.recipe.stage import Recipe, Stage, form_of, last_head, no_path, no_soup
 
 
 def _recipe(stages: Sequence[Stage], title: str, paper: str) -> Recipe:
     """The recipe of these stages, with the WiSE path that they allow."""
     why = no_path(stages)
-    head = [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
-    merge = None if why else Wise(form="weights" if isinstance(head, Text) else "head")
+    merge = None if why else Wise(form=form_of(last_head(stages)))
     return Recipe(title=title, paper=paper, stages=tuple(stages), merge=merge, no_merge=why)
 
 
@@ -129,15 +128,20 @@ def soup(
     )
 
 
+def at_rate(recipe: Recipe, factor: float, of: Callable[[Stage], bool] = lambda stage: True) -> Recipe:
+    """The recipe with every learning rate times `factor`, in the stages that `of` chooses."""
+    stages = []
+    for stage in recipe.stages:
+        fit = stage.fit
+        if isinstance(fit, Descent) and of(stage):
+            stage = stage.model_copy(update={"fit": fit.model_copy(update={"lr": fit.lr * factor})})
+        stages.append(stage)
+    return recipe.model_copy(update={"stages": tuple(stages)})
+
+
 def rescaled(recipe: Recipe, factor: float) -> Recipe:
     """The recipe with the rate times `factor` of every stage that trains pretrained numbers and no new ones but a head.
 
     What is added is new on every encoder: its rate is a matter of its start, not of the encoder's size.
     """
-    stages = []
-    for stage in recipe.stages:
-        fit = stage.fit
-        if isinstance(fit, Descent) and not stage.adapters and stage.trains != ("head",) and factor != 1:
-            stage = stage.model_copy(update={"fit": fit.model_copy(update={"lr": fit.lr * factor})})
-        stages.append(stage)
-    return recipe.model_copy(update={"stages": tuple(stages)})
+    return at_rate(recipe, factor, lambda stage: not stage.adapters and stage.trains != ("head",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -116,8 +117,7 @@ class Recipe(Config):
             raise ValueError(f"soup: {why}")
         if self.merge is not None and (why := no_path(self.stages)):
             raise ValueError(f"merge: {why}")
-        form = "weights" if isinstance(self.head, Text) else "head"
-        if self.merge is not None and self.merge.form != form:
+        if self.merge is not None and self.merge.form != (form := form_of(self.head)):
             raise ValueError(
                 f"merge.form is {self.merge.form}, but with a {self.head.kind} head the line is of form {form}"
             )
@@ -135,10 +135,7 @@ class Recipe(Config):
     @property
     def head(self) -> Text | HeadConfig:
         """The head that predicts in the end."""
-        kept = [stage.head for stage in self.stages if not isinstance(stage.head, Keep)]
-        last = kept[-1]
-        assert not isinstance(last, Keep)
-        return last
+        return last_head(self.stages)
 
     @property
     def adapters(self) -> tuple[AdapterConfig, ...]:
@@ -155,9 +152,19 @@ class Recipe(Config):
         return out
 
 
+def last_head(stages: Sequence[Stage]) -> Text | HeadConfig:
+    """The head that predicts after these stages."""
+    return [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
+
+
+def form_of(head: Config) -> Literal["weights", "head"]:
+    """How a path to the pretrained model goes under this head."""
+    return "weights" if isinstance(head, Text) else "head"
+
+
 def no_path(stages: Sequence[Stage]) -> str:
     """Why there is no straight line from the pretrained to the tuned model; "" where there is one."""
-    head = [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
+    head = last_head(stages)
     if isinstance(head, HeadConfig) and not head.has_path:
         return head.refuses
     if not any(stage.trains for stage in stages):
@@ -169,7 +176,7 @@ def no_soup(stages: Sequence[Stage]) -> str:
     """Why trainings of these stages have no mean; "" where they have."""
     if not any(isinstance(stage.fit, Descent) for stage in stages):
         return "nothing is trained by steps, so every member would be the same"
-    head = [stage.head for stage in stages if not isinstance(stage.head, Keep)][-1]
+    head = last_head(stages)
     if isinstance(head, HeadConfig) and not isinstance(head, Linear):
         return f"the mean of {head.kind} heads is no head of that kind"
     product = next((a.kind for s in stages for a in s.adapters if not a.linear), "")

@@ -27,7 +27,7 @@ from likewise.metrics import accuracy
 from likewise.names import Plan
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
-from likewise.run.artifact import Predictor, save_model
+from likewise.run.artifact import Predictor, save_point
 from likewise.run.choose import Choice, Contender, choose, name_of
 from likewise.run.folder import LOCK, open_folder, status, which
 from likewise.run.method import beginning, fit_method
@@ -249,12 +249,6 @@ def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
 
 def _keep(job: Job, tuned: Tuned, chosen: Choice, out: Path) -> None:
     """Write the chosen model: the whole of it, text tower included."""
-    there = point(tuned, job, chosen.alpha)
-    zero = job.encoder.state(list(there.values))
-    job.encoder.put(there.values)
-    try:
-        card = {"classes": job.data.classes.tree(), "templates": list(job.data.templates), "method": chosen.method,
-                "alpha": chosen.alpha, "adapters": [adapter.tree() for adapter in there.adapters]}  # fmt: skip
-        save_model(out / "model", job.encoder, there.head, card, there.added)
-    finally:
-        job.encoder.put(zero)
+    about = {"classes": job.data.classes.tree(), "templates": list(job.data.templates), "method": chosen.method,
+             "alpha": chosen.alpha}  # fmt: skip
+    save_point(out / "model", job.encoder, point(tuned, job, chosen.alpha), about)

@@ -22,6 +22,7 @@ from likewise.encoders import load
 from likewise.errors import ConfigError, UsageError
 from likewise.heads import HeadModule, Own
 from likewise.run.folder import which
+from likewise.run.tuned import Point
 
 FORMAT = 2
 """Of `likewise.json`; a change of meaning raises it."""
@@ -62,6 +63,17 @@ def save_model(
         loaded = load(f"local-dir:{folder}")
         record = Card.parse({**card, "spec": loaded.spec.tree(), "base": spec.tree(), "head": head.config.tree()})
         files.write_json(folder / "likewise.json", record.tree())
+
+
+def save_point(path: Path, encoder: Encoder, there: Point, about: dict[str, Any]) -> None:
+    """`save_model` of a point of a method's path on its base, which is left as it was."""
+    zero = encoder.state(list(there.values))
+    encoder.put(there.values)
+    try:
+        card = {**about, "adapters": [adapter.tree() for adapter in there.adapters]}
+        save_model(path, encoder, there.head, card, there.added)
+    finally:
+        encoder.put(zero)
 
 
 class Guess(NamedTuple):
@@ -113,9 +125,7 @@ class Predictor:
         for start in range(0, len(paths), batch):
             part = [Path(p) for p in paths[start : start + batch]]
             pixels_BCHW = torch.stack([evaluate(picture(p), self.encoder.spec) for p in part])
-            embedded = self.encoder.image(pixels_BCHW)
-            pooled = self.head.config.reads == "pooled"
-            shares_BC = self.head(embedded.pooled_BW if pooled else embedded.shared_BD).softmax(1)
+            shares_BC = self.head.answer(self.encoder.image(pixels_BCHW)).softmax(1)
             best = shares_BC.topk(min(topk, len(self.classes)), dim=1)
             for path, values, index in zip(part, best.values.tolist(), best.indices.tolist(), strict=True):
                 out.append(Guess(str(path), tuple(self.classes.names[i] for i in index), tuple(values)))

@@ -15,6 +15,7 @@ from likewise.adapters import AdapterConfig, add
 from likewise.config import fingerprint
 from likewise.fit import Work
 from likewise.heads import Given, HeadConfig, HeadModule, Text
+from likewise.metrics import accuracy
 from likewise.predict import features
 from likewise.recipe import Descent, Recipe
 from likewise.run.reading import ask
@@ -116,7 +117,7 @@ def _soup(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
     def score(tuned: Tuned) -> float:
         plain = recipe.model_copy(update={"merge": None, "soup": None})
         (said,) = ask(job, {name: points(replace(tuned, recipe=plain), job, [])}, job.data.select).values()
-        return float((said.logits_NC.argmax(1) == said.labels_N).mean())
+        return accuracy(said.logits_NC, said.labels_N).value
 
     members = [
         fit_method(

@@ -10,19 +10,13 @@ from dataclasses import replace
 
 from likewise.heads import LinearHead
 from likewise.merging import mean
-from likewise.recipe import Descent, Recipe
+from likewise.recipe import Recipe, at_rate
 from likewise.run.tuned import Tuned
 
 
 def member(recipe: Recipe, rate: float) -> Recipe:
     """The recipe of one member: every learning rate times `rate`."""
-    stages = []
-    for stage in recipe.stages:
-        fit = stage.fit
-        if isinstance(fit, Descent):
-            stage = stage.model_copy(update={"fit": fit.model_copy(update={"lr": fit.lr * rate})})
-        stages.append(stage)
-    return recipe.model_copy(update={"stages": tuple(stages), "soup": None})
+    return at_rate(recipe, rate).model_copy(update={"soup": None})
 
 
 def stir(members: list[Tuned]) -> Tuned:

@@ -23,6 +23,7 @@ from likewise.encoder import Encoder
 from likewise.errors import Interrupted, LikewiseError, UsageError
 from likewise.fit import Training, Work
 from likewise.heads import HeadModule, LinearHead, LpPlusHead, Reads, Text, steps
+from likewise.metrics import accuracy
 from likewise.predict import features, head_logits
 from likewise.recipe import Lbfgs, Machine, Majorize, Stage
 from likewise.run.watch import Stop, Watch
@@ -120,7 +121,7 @@ class StageRun:
         rows = []
         for step, (total, note, objective) in enumerate(found):
             said = head_logits(head, select_ND, job.data.select)
-            share = float((said.logits_NC.argmax(1) == said.labels_N).mean())
+            share = accuracy(said.logits_NC, said.labels_N).value
             rows.append({"stage": self.index, "step": step, "loss": objective, **note, "select": share})
             if share > best:  # from strong to weak penalty, from few epochs to many: of equals the first stays
                 best, kept = share, {name: tensor.clone() for name, tensor in head.state_dict().items()}

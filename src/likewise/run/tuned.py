@@ -107,7 +107,8 @@ def point(tuned: Tuned, job: Job, alpha: float | None) -> Point:
     encoder = job.encoder
     adapters = tuple(adapter.for_classes(len(job.prompts)) for adapter in tuned.recipe.adapters)
     zero = encoder.state([name for name in tuned.values if name in encoder.sites])
-    pretrained = text_head(encoder, job.prompts)
+    onward = tuned.head is not None and alpha is not None  # before anything is put in: the head where the path begins
+    pretrained = text_head(encoder, job.prompts) if onward else None
     there = along(tuned, encoder, alpha)
     try:
         with grafted(encoder, adapters, job.seed):
@@ -115,7 +116,7 @@ def point(tuned: Tuned, job: Job, alpha: float | None) -> Point:
             if tuned.head is None:
                 head: HeadModule = text_head(encoder, job.prompts_of(adapters))
             else:
-                head = tuned.head if alpha is None else tuned.head.at(alpha, pretrained)
+                head = tuned.head if alpha is None or pretrained is None else tuned.head.at(alpha, pretrained)
             # An adapter folds when it acts on nothing but weights: they are then read with it in them.
             loose = {name.split(".")[0] for name, seam in encoder.grafts.seams.items() if seam in ("token", "module")}
             numbers = {n: p.detach().clone() for n, p in encoder.grafts.parameters_by_name().items()}
