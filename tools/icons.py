@@ -1,4 +1,4 @@
-"""Read, select and render icons from the npm package `@iconify/json`, for the two builders beside this file.
+"""Read, select and render icons from the npm package `@iconify/json`, for the builders beside this file.
 
 npm install @iconify/json@2.2.535 && pip install resvg-py
 """
@@ -63,6 +63,24 @@ def family(package: Path, prefix: str) -> str:
 
 def permissive(package: Path, prefix: str) -> bool:
     return collections(package)[prefix]["license"].get("spdx") in PERMISSIVE
+
+
+def held_out(package: Path) -> set[str]:
+    """The families that IconShift uses, on any side."""
+    chosen = sources()
+    sets = [*chosen["train"], *chosen["select"], *chosen["report"], *(s for of in chosen["ood"].values() for s in of)]
+    return {family(package, prefix) for prefix in sets}
+
+
+def pretraining_sets(package: Path) -> list[str]:
+    """The sets that may be pretrained on: permissive, of no family that IconShift uses, no logos, no flags."""
+    chosen, about, kin = sources(), collections(package), held_out(package)
+    return [
+        prefix for prefix in about
+        if permissive(package, prefix) and family(package, prefix) not in kin
+        and about[prefix].get("category") not in chosen["pretrain_without_categories"]
+        and prefix not in chosen["pretrain_without"]
+    ]  # fmt: skip
 
 
 def read(package: Path, prefix: str) -> Iterator[Icon]:

@@ -35,23 +35,18 @@ from torch import Tensor, nn
 from tqdm import trange
 
 import icons
-from likewise.data.hashing import distances, perceptual_hash
 from likewise.encoders import icon_tower
+from pretraining import ASSETS, DEVICE, MEAN, NEAR, STD, Job, augment, draw_corpus, order, read_corpus
 
-ASSETS = Path(__file__).parent.parent / "src/likewise/assets"
-NEAR = 4  # bits of 64: a drawing this near to an IconShift picture is left out
 NAMING_STEPS, NAMING_RATE, NAMING_BATCH = 2800, 1.5e-3, 256
 TEXT_STEPS, TEXT_RATE, TEXT_BATCH = 550, 1e-3, 512
 JOINT_STEPS, JOINT_RATE, JOINT_BATCH = 250, 2e-4, 256
-SAVE_EVERY = 100
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MODEL = {
     "embed_dim": 192,
     "vision_cfg": {"timm_model_name": "likewise_icon_vit", "timm_model_pretrained": False, "timm_pool": "avg",
                    "timm_proj": "linear", "image_size": 64},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 192, "heads": 3, "layers": 4},
 }  # fmt: skip
-MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 HISTORY = (
     "The released weights come from a run whose lengths were shortened while it ran (naming planned for 3600 steps and cut at",
     "1800, text planned for 1500 and cut at 100), so their learning rates fell faster from there on than the constants above",
@@ -62,103 +57,7 @@ TEMPLATES = ("{}", "{} icon", "an icon of a {}", "a drawing of a {}", "a picture
              "a simple drawing of a {}", "a photo of a {}", "an {} sign", "the {}")  # fmt: skip
 
 
-# --- corpus -----------------------------------------------------------------------------------------------------
-
-
-def held_out(package: Path) -> set[str]:
-    chosen = icons.sources()
-    sets = [*chosen["train"], *chosen["select"], *chosen["report"], *sum(chosen["ood"].values(), [])]
-    return {icons.family(package, prefix) for prefix in sets}
-
-
-def pretraining_sets(package: Path) -> list[str]:
-    chosen, about, kin = icons.sources(), icons.collections(package), held_out(package)
-    return [
-        prefix for prefix in about
-        if icons.permissive(package, prefix) and icons.family(package, prefix) not in kin
-        and about[prefix].get("category") not in chosen["pretrain_without_categories"]
-        and prefix not in chosen["pretrain_without"]
-    ]  # fmt: skip
-
-
-def draw_corpus(package: Path, work: Path) -> None:
-    """`corpus.npy` (rgba_NHW4) and `corpus.parquet` (set, name, family, concept, words, phash)."""
-    if (work / "corpus.parquet").exists():
-        return
-    work.mkdir(parents=True, exist_ok=True)
-    chosen = icons.sources()
-    seen: dict[str, set[str]] = defaultdict(set)
-    by_set = {prefix: list(icons.read(package, prefix)) for prefix in pretraining_sets(package)}
-    for prefix, members in by_set.items():
-        for icon in members:
-            seen[icons.concept(icon.words)].add(prefix)
-    frequent = {c for c, sets in seen.items() if len(sets) >= chosen["pretrain_min_sets"] and len(c) > 1}
-    shift = pq.read_table(ASSETS / "iconshift/images.parquet", columns=["phash"])["phash"].to_pylist()
-    known = np.array([int(h, 16) for h in shift], dtype=np.uint64)
-    pictures, rows, near = [], [], 0
-    for prefix, members in by_set.items():
-        taken: Counter[str] = Counter()
-        for icon in members:
-            concept = icons.concept(icon.words)
-            if concept not in frequent or taken[concept] >= chosen["pretrain_max_per_set"]:
-                continue
-            rgba = icons.render(icon)
-            code = perceptual_hash(Image.fromarray(icons.on_white(rgba)))
-            if rgba[..., 3].max() < 64:
-                continue
-            if distances(known, code).min() <= NEAR:
-                near += 1
-                continue
-            taken[concept] += 1
-            pictures.append(rgba)
-            rows.append({"set": prefix, "name": icon.name, "family": icon.family, "concept": concept,
-                         "words": " ".join(icon.words), "phash": f"{code:016x}"})  # fmt: skip
-    np.save(work / "corpus.npy", np.stack(pictures))
-    pq.write_table(pa.Table.from_pylist(rows), work / "corpus.parquet", compression="zstd")
-    typer.echo(
-        f"corpus: {len(rows)} drawings, {len({r['concept'] for r in rows})} concepts, {near} near-duplicates left out"
-    )
-
-
-# --- pictures and texts -----------------------------------------------------------------------------------------
-
-
-def augment(rgba_BHW4: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Drawings on paper, as a network sees them: mostly black on white; sometimes coloured, thick, thin, pixelated."""
-    b = len(rgba_BHW4)
-    rgba = torch.from_numpy(rgba_BHW4).to(DEVICE).permute(0, 3, 1, 2).float() / 255
-    colour, alpha = rgba[:, :3], rgba[:, 3:]
-
-    def coin(p: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.random((b, *shape)) < p).to(DEVICE)
-
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(low, high, (b, *shape)).astype(np.float32)).to(DEVICE)
-
-    mono = (colour * alpha).amax((1, 2, 3)) < 0.05
-    thick = F.max_pool2d(alpha, 3, 1, 1)
-    thin = -F.max_pool2d(-alpha, 3, 1, 1)
-    pick = uniform(0, 1, 1, 1, 1)
-    single = mono[:, None, None, None]
-    alpha = torch.where((pick < 0.15) & single, thick, torch.where((pick > 0.95) & single, 0.5 * (alpha + thin), alpha))
-    paint = coin(0.3, 1, 1, 1)
-    ink = torch.where(paint, uniform(0, 1, 3, 1, 1), torch.zeros((), device=DEVICE))
-    colour = torch.where(single, ink.expand_as(colour), colour)
-    paper = torch.where(paint, uniform(0, 1, 3, 1, 1), torch.ones((), device=DEVICE))
-    negative = coin(0.05, 1, 1, 1) & single
-    colour, paper = torch.where(negative, 1 - colour, colour), torch.where(negative, 1 - paper, paper)
-
-    turn = uniform(-0.2, 0.2) * coin(0.3)
-    zoom_x, zoom_y = uniform(0.85, 1.25), uniform(0.85, 1.25)
-    theta = torch.stack([torch.stack([zoom_x * turn.cos(), -zoom_y * turn.sin(), uniform(-0.2, 0.2)], 1),
-                         torch.stack([zoom_x * turn.sin(), zoom_y * turn.cos(), uniform(-0.2, 0.2)], 1)], 1)  # fmt: skip
-    grid = F.affine_grid(theta, [b, 4, icons.SIZE, icons.SIZE], align_corners=False)
-    moved = F.grid_sample(torch.cat([colour * alpha, alpha], 1), grid, align_corners=False)
-    picture = moved[:, :3] + paper * (1 - moved[:, 3:])
-    coarse = int(rng.integers(14, 28))
-    blocks = F.interpolate(F.interpolate(picture, (coarse, coarse), mode="area"), icons.SIZE, mode="nearest")
-    picture = torch.where(coin(0.1, 1, 1, 1), blocks, picture)
-    return ((picture - 0.5) / 0.5).contiguous(memory_format=torch.channels_last)
+# --- texts ------------------------------------------------------------------------------------------------------
 
 
 def caption(row: dict, rng: random.Random) -> str:
@@ -171,59 +70,6 @@ def caption(row: dict, rng: random.Random) -> str:
 
 
 # --- training ---------------------------------------------------------------------------------------------------
-
-
-class Job:
-    """A resumable training run: model, AdamW, cosine rate, a file."""
-
-    def __init__(self, path: Path, modules: dict[str, nn.Module], steps: int, rate: float, decay: float = 0.05) -> None:
-        self.path, self.modules, self.steps, self.rate = path, modules, steps, rate
-        named = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": [p for p in named if p.ndim > 1], "weight_decay": decay},
-             {"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98))  # fmt: skip
-        self.step = 0
-        if path.exists():
-            state = torch.load(path, map_location=DEVICE, weights_only=True)
-            for name, module in modules.items():
-                module.load_state_dict(state[name])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
-
-    def save(self) -> None:
-        state = {name: m.state_dict() for name, m in self.modules.items()}
-        torch.save(
-            {**state, "optimizer": self.optimizer.state_dict(), "step": self.step}, self.path.with_suffix(".tmp")
-        )
-        self.path.with_suffix(".tmp").replace(self.path)
-
-    def __iter__(self):
-        bar = trange(self.step, self.steps, initial=self.step, total=self.steps, desc=self.path.stem, mininterval=20)
-        for step in bar:
-            warm = min(1.0, (step + 1) / (0.05 * self.steps))
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-            yield step, bar
-            self.step = step + 1
-            if self.step % SAVE_EVERY == 0 or self.step == self.steps:
-                self.save()
-
-    def update(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], 1.0)
-        self.optimizer.step()
-
-
-def order(seed: int, step: int, batch: int, n: int) -> np.ndarray:
-    """The rows of one step: a permutation an epoch, keyed, so that a resumed run goes on with the same data."""
-    positions = np.arange(step * batch, (step + 1) * batch)
-    epochs = positions // n
-    out = np.empty(batch, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        permutation = np.random.default_rng((seed, int(epoch))).permutation(n)
-        out[epochs == epoch] = permutation[positions[epochs == epoch] % n]
-    return out
 
 
 def learn_names(work: Path, pictures: np.ndarray, rows: list[dict]) -> nn.Module:
@@ -436,8 +282,7 @@ def release(package: Path, work: Path, clip: nn.Module, rows: list[dict]) -> Non
 def main(package: Path, work: Path) -> None:
     started = time.time()
     draw_corpus(package, work)
-    rows = pq.read_table(work / "corpus.parquet").to_pylist()
-    pictures = np.load(work / "corpus.npy", mmap_mode="r")
+    pictures, rows = read_corpus(work)
     tower = learn_names(work, pictures, rows)
     clip = make_clip(work)
     clip.visual.trunk.load_state_dict(fold(tower).state_dict())

@@ -28,6 +28,7 @@ class Spec:
     std: tuple[float, float, float] = (0.26, 0.25, 0.27)
     resize: Literal["shortest", "longest", "squash"] = "shortest"
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    crop: float = 1.0
 
 
 def noise(width: int, height: int) -> Image.Image:

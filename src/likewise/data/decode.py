@@ -12,6 +12,7 @@ import functools
 import io
 import os
 import stat
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -31,10 +32,11 @@ SUFFIXES = frozenset({
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
 _PICTURE_COLUMNS = ("image", "img", "picture", "bytes")
 _KEPT_TABLES = 4
+_MAX_MEMBER = 256_000_000  # bytes of a picture in a tar
 
 
 def picture(path: Path, row: int = -1) -> Image.Image:
-    """The RGB picture in a file, or in a row of a parquet file's picture column.
+    """The RGB picture in a file, in a row of a parquet or Arrow file's picture column, or at a byte of a tar.
 
     EXIF orientation is applied; transparency lies on white; 16-bit grey is scaled to 8 bits; of an animation, the
     first frame. Raises `DataError` D07 with the file and the reason.
@@ -99,7 +101,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-# -- pictures in parquet ---------------------------------------------------------------------------------------
+# -- pictures in tables and tars -------------------------------------------------------------------------------
 
 
 def picture_column(schema: pa.Schema) -> str | None:
@@ -109,7 +111,12 @@ def picture_column(schema: pa.Schema) -> str | None:
 
 
 def encoded(path: Path, row: int) -> bytes:
-    """The bytes of one picture. The column is read once in a process, and again when the file has changed."""
+    """The bytes of one picture. The column is read once in a process, and again when the file has changed.
+
+    In a `.tar`, `row` is the place of the header right before the picture's bytes, so nothing else need be read.
+    """
+    if path.suffix.lower() == ".tar":
+        return _member(path, row)
     state = os.stat(path)
     column = _column(path, state.st_mtime_ns, state.st_size)
     if row >= len(column):
@@ -124,12 +131,29 @@ def encoded(path: Path, row: int) -> bytes:
 
 @functools.lru_cache(maxsize=_KEPT_TABLES)
 def _column(path: Path, mtime_ns: int, size: int) -> pa.ChunkedArray:
+    if path.suffix.lower() == ".arrow":  # as Hugging Face's `datasets` keeps its tables: mapped, not read
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source, options=options) as stream:
+            table = stream.read_all()
+        return table.column(picture_column(table.schema))
     with pq.ParquetFile(path) as file:
         name = picture_column(file.schema_arrow)
         if name is None:
             raise ValueError("no column of picture bytes")
         # without threads, since a forked worker has none of its parent's
         return file.read(columns=[name], use_threads=False).column(name)
+
+
+def _member(path: Path, place: int) -> bytes:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
+    with open(path, "rb") as file:
+        file.seek(place)
+        # the checksum in the header finds a tar that has changed since it was listed
+        info = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        if not info.isreg() or info.size > _MAX_MEMBER:
+            raise ValueError(f"not a file, or of more than {_MAX_MEMBER / 1e6:.0f} MB")
+        return file.read(info.size)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -16,9 +16,13 @@ def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     return key_rng(seed, "permutation", epoch).permutation(n)
 
 
-def choose(seed: int, epoch: int, ids_B: np.ndarray, n: int) -> np.ndarray:
-    """One of n templates (int64, as choice_B) for each sample id: the same whatever else is in the batch."""
-    return np.array([key_hash(seed, "template", epoch, i) % n for i in ids_B.tolist()], dtype=np.int64)
+def choose(seed: int, epoch: int, ids_B: np.ndarray, n: int | np.ndarray) -> np.ndarray:
+    """One of n templates (int64, as choice_B) for each sample id: the same whatever else is in the batch.
+
+    `n` may say how many there are for each sample, as n_B.
+    """
+    n_B = np.broadcast_to(n, ids_B.shape).tolist()
+    return np.array([key_hash(seed, "template", epoch, i) % n for i, n in zip(ids_B.tolist(), n_B)], dtype=np.int64)
 
 
 def pairs(seed: int, step: int, batch: int, images: int, templates: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from likewise.data.audit import Finding
-from likewise.errors import UsageError, some
+from likewise.encoder import learned
+from likewise.errors import ConfigError, UsageError, some
 
 # Generic on purpose: they say nothing about medium or domain that a person's pictures might contradict.
 DEFAULT_TEMPLATES = (
@@ -16,6 +18,8 @@ DEFAULT_TEMPLATES = (
     "a {} in its usual surroundings.",
     "this is a {}.",
 )
+
+_PRIVATE = re.compile(f"[{learned(0)}-{learned(65_533)}]")  # the whole plane but for its two noncharacters
 
 
 def check_templates(templates: Iterable[str]) -> tuple[str, ...]:
@@ -31,12 +35,25 @@ def check_templates(templates: Iterable[str]) -> tuple[str, ...]:
     return templates
 
 
+def check_plain(texts: Iterable[str], what: str) -> None:
+    """Raises `ConfigError` for a text with a character of the private plane, which is read as a learned word."""
+    for text in texts:
+        if found := _PRIVATE.search(text):
+            raise ConfigError(
+                f"the {what} {text!a} has the character U+{ord(found[0]):X} of Unicode's private plane, which stands "
+                "for a learned word and has no embedding of its own. Write it in ordinary characters; --classes gives "
+                "classes other names."
+            )
+
+
 def fill(templates: Sequence[str], names: Sequence[str]) -> list[list[str]]:
     """One list of prompts for each name, in the order of the templates.
 
     The name is put in as it is, so braces in it are safe. «a» is not turned into «an» before a vowel: prompts stay
-    what the templates say, and the published templates do not either.
+    what the templates say, and the published templates do not either. Raises `ConfigError` as `check_plain` does.
     """
+    check_plain(names, "class name")
+    check_plain(templates, "template")
     return [[template.replace("{}", name) for template in check_templates(templates)] for name in names]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,16 +23,18 @@ from likewise.errors import DataError, near, some
 
 _IMAGE = ("filepath", "path", "image", "file", "filename")
 _LABEL = ("label", "class", "title", "category", "species")
+_LOOK = 200  # folders in which a missing picture is looked for
 _MANIFEST = {"key", "path", "row", "label", "class", "split", "role", "domain", "group"}
 
 
 @dataclass
-class _Table:
-    """Columns of text by name, and the column of encoded pictures if there is one."""
+class Table:
+    """Columns of text by name, how many rows they have, and the column of encoded pictures if there is one."""
 
     path: Path
     names: list[str]
     columns: dict[str, list[str]]
+    rows: int
     pictures: str | None = None
 
     def pick(self, wanted: str, words: Sequence[str], what: str, flag: str) -> str:
@@ -43,7 +47,9 @@ class _Table:
         )
         if choice is None:
             named = f"«{wanted}»" if wanted else f"for the {what} (by the names {', '.join(words)})"
-            hint = near(wanted, self.names, 1) if wanted else ""
+            # of names nobody typed only a very near one is worth a word
+            close = [m for word in words for m in get_close_matches(word, lower, 1, 0.8)] if not wanted else []
+            hint = f" Did you mean {lower[close[0]]}?" if close else near(wanted, self.names, 1)
             raise DataError(
                 "D05", f"{self.path} has no column {named}.{hint} Columns: {some(self.names, 20)}. Use {flag} NAME."
             )
@@ -53,7 +59,7 @@ class _Table:
         """The column, or blanks where there is none of this name."""
         if name in self.names and name not in self.columns:
             raise DataError("D05", f"column «{name}» of {self.path} holds no text or numbers. Choose another.")
-        return self.columns.get(name, [""] * len(next(iter(self.columns.values()), [])))
+        return self.columns.get(name, [""] * self.rows)
 
     def filled(self, name: str, flag: str) -> list[str]:
         """The column, every cell filled. Raises `DataError` D05: a blank must not become the class «nan»."""
@@ -76,11 +82,11 @@ def read_table(path: Path, options: SourceOptions) -> Source:
     other domains than the largest are. Paths are relative to `image_root`, or to the table. Raises `DataError` D05 for
     columns and cells, D06 for paths that are not there.
     """
-    table = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    table = open_table(path)
     manifest = set(table.names) >= _MANIFEST
     label = table.pick(options.label_col, _LABEL, "class", "--label-col")
     folders = table.filled(label, "--label-col")
-    keys, paths, rows = _places(table, options, manifest)
+    keys, paths, rows = places(table, options, manifest)
     groups = table.column(table.pick(options.group_col, (), "group", "--group-col") if options.group_col else "group")
     parts = _parts(table)
     domains, notices = _domains(table, parts)
@@ -101,32 +107,50 @@ def read_table(path: Path, options: SourceOptions) -> Source:
     return Source(list(found.values()), names, notices)
 
 
-def _places(table: _Table, options: SourceOptions, manifest: bool) -> tuple[list[str], list[Path], list[int]]:
-    """Key, file and row of every picture."""
+def open_table(path: Path) -> Table:
+    """The table in a CSV, TSV or parquet file. Raises `DataError` D05 for one that cannot be read."""
+    return _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+
+
+def places(table: Table, options: SourceOptions, manifest: bool = False) -> tuple[list[str], list[Path], list[int]]:
+    """Key, file and row of every picture. Raises `DataError` D05 for the column, D06 for files that are not there."""
     if table.pictures and options.image_col in ("", table.pictures):
-        n = len(table.column(""))
+        n = table.rows
         return [f"{table.path.name}#{i}" for i in range(n)], [table.path] * n, list(range(n))
     image = "path" if manifest else table.pick(options.image_col, _IMAGE, "image", "--image-col")
     written = table.filled(image, "--image-col")
     root = Path(options.image_root) if options.image_root else table.path.parent
     paths = [root / p for p in written]
-    gone = [i for i, p in enumerate(paths) if not p.exists()]
-    # a few may be skipped like other unreadable ones; many are a wrong root
-    if len(gone) > (options.max_bad if options.on_bad_image == "skip" else 0) * len(paths):
-        relative = f"relative to {'--image-root' if options.image_root else 'the table'}"
-        raise DataError(
-            "D06",
-            f"{len(gone):,} of {len(paths):,} image paths in {table.path} do not exist; first: {written[gone[0]]} "
-            f"(tried {paths[gone[0]].absolute()}, {relative}). Use --image-root DIR.",
-        )
+    check_there(table.path, written, paths, options)
     if manifest:
         return table.filled("key", "--image-col"), paths, [int(r) for r in table.filled("row", "--image-col")]
     return [Path(p).as_posix() for p in written], paths, [-1] * len(paths)
 
 
-def _parts(table: _Table) -> list[Role | Literal[""]]:
+def check_there(source: Path, written: Sequence[str], paths: Sequence[Path], options: SourceOptions) -> None:
+    """Raises `DataError` D06 when more of the files a source names are missing than may be skipped."""
+    gone = [i for i, p in enumerate(paths) if not os.path.exists(p)]
+    # a few may be skipped like other unreadable ones; many are a wrong root
+    if len(gone) > (options.max_bad if options.on_bad_image == "skip" else 0) * len(paths):
+        relative = f"relative to {'--image-root' if options.image_root else f'the folder of {source.name}'}"
+        raise DataError(
+            "D06",
+            f"{len(gone):,} of {len(paths):,} image paths in {source} do not exist; first: "
+            f"{some((written[i] for i in gone), 3)} (tried {paths[gone[0]].absolute()}, {relative}). "
+            f"Use --image-root DIR{_elsewhere(source, written[gone[0]])}.",
+        )
+
+
+def _elsewhere(source: Path, name: str) -> str:
+    """Where a missing picture would be found: a folder beside the source, or beside the source's folder."""
+    beside = [p for top in (source.absolute().parent, source.absolute().parent.parent) for p in (top, *top.glob("*/"))]
+    found = next((folder for folder in beside[:_LOOK] if os.path.isfile(folder / name)), None)
+    return f"; it is in {found}" if found else ""
+
+
+def _parts(table: Table) -> list[Role | Literal[""]]:
     if "split" not in table.names:
-        return [""] * len(table.column(""))
+        return [""] * table.rows
     words = table.filled("split", "another file and --image-col")
     unknown = sorted({w for w in words if part(w) is None})
     if unknown:
@@ -138,7 +162,7 @@ def _parts(table: _Table) -> list[Role | Literal[""]]:
     return [part(w) or "" for w in words]
 
 
-def _domains(table: _Table, parts: Sequence[Role | Literal[""]]) -> tuple[list[str], list[Finding]]:
+def _domains(table: Table, parts: Sequence[Role | Literal[""]]) -> tuple[list[str], list[Finding]]:
     """The out-of-distribution domain of every row, blank for those in distribution."""
     domains = table.column("domain")
     if any(parts):
@@ -154,12 +178,13 @@ def _domains(table: _Table, parts: Sequence[Role | Literal[""]]) -> tuple[list[s
 # -- file formats ----------------------------------------------------------------------------------------------
 
 
-def _csv(path: Path) -> _Table:
+def _csv(path: Path) -> Table:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             first = file.readline()
             file.seek(0)
-            mark = "\t" if path.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
+            mark = next((m for m in "\t;" if m in first and "," not in first), ",")
+            mark = "\t" if path.suffix.lower() == ".tsv" else mark
             lines = [line for line in csv.reader(file, delimiter=mark) if line]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError("D05", f"{path} is not a UTF-8 table ({error}). Save it as «CSV UTF-8».") from None
@@ -173,10 +198,11 @@ def _csv(path: Path) -> _Table:
             f"row {ragged + 1} of {path} has {len(body[ragged])} cells where the header has {len(header)}. Put names "
             "with a comma in quotes.",
         )
-    return _Table(path, header, {name: [line[i].strip() for line in body] for i, name in enumerate(header)})
+    columns = {name: [line[i].strip() for line in body] for i, name in enumerate(header)}
+    return Table(path, header, columns, len(body))
 
 
-def _parquet(path: Path) -> _Table:
+def _parquet(path: Path) -> Table:
     try:
         with pq.ParquetFile(path) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
@@ -184,18 +210,15 @@ def _parquet(path: Path) -> _Table:
             data = file.read(columns=simple)
     except (pa.ArrowException, OSError) as error:
         raise DataError("D05", f"{path} is not a readable parquet file ({error}). Write it again.") from None
-    if not rows or not simple:
-        raise DataError(
-            "D05",
-            f"{path} has {rows} rows and columns {some(schema.names, 20)}; it needs an image and a class in each row.",
-        )
+    if not rows:
+        raise DataError("D05", f"{path} has no rows, and columns {some(schema.names, 20)}. It needs an image in each.")
     words = _class_labels(schema)
     columns = {}
     for name in simple:
         values = [_text(v) for v in data.column(name).to_pylist()]
         table = dict(enumerate(words.get(name, [])))
         columns[name] = [table.get(int(v), v) if v.isdigit() else v for v in values] if table else values
-    return _Table(path, list(schema.names), columns, picture_column(schema))
+    return Table(path, list(schema.names), columns, rows, picture_column(schema))
 
 
 def _is_simple(kind: pa.DataType) -> bool:

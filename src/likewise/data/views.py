@@ -33,15 +33,18 @@ class Spec(Protocol):
     def resize(self) -> Literal["shortest", "longest", "squash"]: ...
     @property
     def interpolation(self) -> Literal["bicubic", "bilinear", "nearest"]: ...
+    @property
+    def crop(self) -> float: ...
 
 
 def evaluate(image: Image.Image, spec: Spec) -> Tensor:
-    """The picture as pixels_CHW (float32, normalised), equal bit for bit to open_clip's evaluation transform.
+    """The picture as pixels_CHW (float32, normalised), as open_clip's and timm's transforms give them bit for bit.
 
     Departs: colours become RGB before resizing, not after, so palettes are interpolated as colours; and of a picture
     slimmer than 64:1 only the middle is taken under `shortest`, which would keep no more of it anyway.
     """
-    image, size, how = image.convert("RGB"), spec.image_size, InterpolationMode(spec.interpolation)
+    image, how = image.convert("RGB"), InterpolationMode(spec.interpolation)
+    size = math.floor(spec.image_size / spec.crop)
     if spec.resize == "squash":
         image = ops.resize(image, [size, size], how)
     elif spec.resize == "longest":
@@ -54,7 +57,8 @@ def evaluate(image: Image.Image, spec: Spec) -> Tensor:
         longest = SLIMMEST * min(image.size)
         if max(image.size) > longest:
             image = ops.center_crop(image, [min(image.height, longest), min(image.width, longest)])
-        image = ops.center_crop(ops.resize(image, [size], how), [size, size])
+        image = ops.resize(image, [size], how)
+    image = ops.center_crop(image, [spec.image_size, spec.image_size])
     return _normal(image, spec)
 
 
