@@ -15,6 +15,7 @@ import tiny
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.encoders import load
+from vision import PAIRS, pair_at
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,9 +47,9 @@ def folder_of(stones: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def fresh(folder_of: Callable[[str], Path]) -> Callable[[str], Encoder]:
-    """A newly loaded encoder of a kind."""
-    return lambda kind: load(f"local-dir:{folder_of(kind)}")
+def fresh(folder_of: Callable[[str], Path], stones: Path) -> Callable[[str], Encoder]:
+    """A newly loaded encoder of a kind; of `vision.PAIRS`, a vision encoder with a text tower beside it."""
+    return lambda kind: pair_at(stones, kind) if kind in PAIRS else load(f"local-dir:{folder_of(kind)}")
 
 
 @pytest.fixture(scope="session")

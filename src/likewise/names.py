@@ -10,7 +10,9 @@
     image.3.norm2, up, down the MLP and the norm before it
     image.norm_post...      final norm
     image.projection        to the shared space
+    image.3.query.weight    query rows, where a tower keeps query, key and value apart; so too key, value
 
+Where they are apart, a pattern with `.qkv` in it chooses all three: one pattern means one thing on every tower.
 What is added has names too: `adapters.lora.image.3.qkv.down`, kind and tower first (`both`: numbers that both read).
 The mapping from a library's own names is in `encoders/` and must be a bijection.
 """
@@ -29,13 +31,15 @@ from likewise.errors import ConfigError, near, some
 def select(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     """The names that the patterns choose, in the order of `names`.
 
-    A pattern is a shell pattern (`image.*norm*`) or a whole prefix (`image`); `image.-1` is the last block. Raises
-    `ConfigError` for a pattern that chooses nothing: it is a mistake, never a wish.
+    A pattern is a shell pattern (`image.*norm*`) or a whole prefix (`image`); `image.-1` is the last block; `.qkv` is
+    query, key and value, packed or apart. Raises `ConfigError` for a pattern that chooses nothing: it is a mistake,
+    never a wish.
     """
     chosen: set[str] = set()
     for asked in patterns:
         pattern = _counted(asked, names)
-        hits = {name for name in names if fnmatchcase(name, pattern) or name.startswith(pattern + ".")}
+        known = {name: packed(name) if ".qkv" in pattern else name for name in names}
+        hits = {name for name, own in known.items() if fnmatchcase(own, pattern) or own.startswith(pattern + ".")}
         if not hits:
             towers = sorted({name.split(".")[0] for name in names})
             raise ConfigError(
@@ -44,6 +48,11 @@ def select(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
             )
         chosen |= hits
     return [name for name in names if name in chosen]
+
+
+def packed(name: str) -> str:
+    """`image.3.qkv.weight` for `image.3.query.weight` and for its key and value; any other name as it is."""
+    return re.sub(r"^((?:image|text)\.\d+)\.(?:query|key|value)(?=\.|$)", r"\1.qkv", name)
 
 
 def _counted(pattern: str, names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from pydantic import Field
+from torch import nn
 
 from likewise.adapters.adapter import AdapterConfig
 from likewise.adapters.bottleneck import Bottleneck
@@ -16,20 +17,30 @@ from likewise.adapters.lora import Lora
 from likewise.adapters.maple import Maple
 from likewise.adapters.prompt import Prompt
 from likewise.adapters.visual_prompt import VisualPrompt
+from likewise.config import fingerprint
 from likewise.encoder import Encoder
 
 __all__ = [
     "Adapter", "AdapterConfig", "Bottleneck", "Compacter", "Film", "Lora", "Maple", "Prompt", "VisualPrompt", "add",
-    "grafted", "texts_of",
+    "grafted", "settings_in", "texts_of",
 ]  # fmt: skip
 
 Adapter = Annotated[Bottleneck | Compacter | Film | Lora | Maple | Prompt | VisualPrompt, Field(discriminator="kind")]
 
 
 def add(encoder: Encoder, adapters: Iterable[AdapterConfig], seed: int) -> None:
-    """Put adapters into the encoder; `encoder.grafts.remove()` takes them out."""
+    """Put adapters into the encoder; `encoder.grafts.remove()` takes them out.
+
+    Each leaves a graft without numbers that is named after its settings: they decide answers too (`settings_in`).
+    """
     for adapter in adapters:
         adapter.graft(encoder, encoder.grafts, seed)
+        encoder.grafts.shared(f"{adapter.kind}.both.settings-{fingerprint(adapter)}", nn.Module())
+
+
+def settings_in(encoder: Encoder) -> list[str]:
+    """What stands in the encoder, apart from its numbers: where, by which seam, and under which settings."""
+    return sorted(f"{seam} {name}" for name, seam in encoder.grafts.seams.items())
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from likewise.adapters.adapter import AdapterConfig
 from likewise.adapters.places import answering, in_blocks
 from likewise.encoder import Encoder, Grafts
+from likewise.errors import ConfigError
 from likewise.keys import kaiming
 
 Activation = Literal["gelu", "relu", "tanh"]
@@ -51,6 +52,11 @@ class Bottleneck(AdapterConfig):
 
     def graft(self, encoder: Encoder, grafts: Grafts, seed: int) -> None:
         for place, wide in in_blocks(encoder, "a bottleneck", self.at):
+            if self.where == "parallel" and isinstance(encoder.children[place].value, nn.Linear):
+                raise ConfigError(
+                    f"a parallel bottleneck reads what goes into {place}, and of {encoder.spec.name} that cannot be "
+                    "had: its last layer stands for it (BERT's has no module of its own). Use where: after."
+                )
             own = f"bottleneck.{place}"
             down_DW = kaiming((self.width, wide), seed, own).to(encoder.device)
             up_WD = down_DW.new_zeros(wide, self.width)

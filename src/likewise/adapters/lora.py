@@ -16,7 +16,7 @@ from likewise.adapters.places import choose
 from likewise.encoder import Encoder, Grafts
 from likewise.errors import ConfigError
 from likewise.keys import kaiming
-from likewise.names import tower_of
+from likewise.names import packed, tower_of
 
 PARTS = {"q": 0, "k": 1, "v": 2}
 
@@ -24,7 +24,8 @@ PARTS = {"q": 0, "k": 1, "v": 2}
 class Lora(AdapterConfig):
     """W + (alpha / rank) B A for each chosen weight; rank (rows + columns) numbers each.
 
-    Of a packed query, key and value weight each of `parts` has its own A and B. `rooted` divides alpha by the root of
+    Of query, key and value, packed in one weight or apart, each of `parts` has its own A and B; their names, hence
+    their start, are the same either way (`adapters.lora.image.3.qkv.q`). `rooted` divides alpha by the root of
     the rank instead (Kalajdzievski 2023, arXiv:2312.03732), as CLIP-LoRA's code does. B starts at zero.
     On CLIP ViT-B/16 with rank 2, q, k, v, both towers: 184,320.
 
@@ -41,22 +42,42 @@ class Lora(AdapterConfig):
 
     def graft(self, encoder: Encoder, grafts: Grafts, seed: int) -> None:
         factor = self.alpha / (math.sqrt(self.rank) if self.rooted else self.rank)
-        for name in choose(encoder, "LoRA", self.at, list(encoder.sites)):
+        for place, (name, first, count) in self.stands(encoder).items():
             site = encoder.sites[name]
-            weight_OI: Tensor = site.value
-            if weight_OI.ndim != 2 or tower_of(name) not in ("image", "text"):
+            down_RI = kaiming((self.rank, site.value.shape[1]), seed, f"lora.{place}")
+            grafts.weight(f"lora.{place}", site, _Sum(down_RI.to(site.value.device), first, count, factor))
+
+    def stands(self, encoder: Encoder) -> dict[str, tuple[str, int, int]]:
+        """Its places (`image.3.out`, `image.3.qkv.q`): the weight there, the first of its rows that change, how many.
+
+        Raises `ConfigError` as `graft` does.
+        """
+        out: dict[str, tuple[str, int, int]] = {}
+        for name in choose(encoder, "LoRA", self.at, list(encoder.sites)):
+            out |= self._of(name, encoder.sites[name].value)
+        used = [name for name, _, _ in out.values()]
+        for pattern in self.at:  # of query, key and value apart, one may be named that `parts` leaves out
+            if not set(used) & set(choose(encoder, "LoRA", (pattern,), list(encoder.sites))):
                 raise ConfigError(
-                    f"LoRA cannot stand at {name}, which is {tuple(weight_OI.shape)}: it adds two matrices' product to "
-                    "a layer's matrix. Choose qkv, out, up or down weights with `at`."
+                    f"LoRA's pattern «{pattern}» chooses only what `parts` leaves out, and parts are "
+                    f"{', '.join(self.parts)}. Leave out the pattern, or name the part."
                 )
-            place = name.removesuffix(".weight")
-            rows = weight_OI.shape[0]
+        return out
+
+    def _of(self, name: str, weight_OI: Tensor) -> dict[str, tuple[str, int, int]]:
+        if weight_OI.ndim != 2 or tower_of(name) not in ("image", "text"):
+            raise ConfigError(
+                f"LoRA cannot stand at {name}, which is {tuple(weight_OI.shape)}: it adds two matrices' product to "
+                "a layer's matrix. Choose qkv, out, up or down weights with `at`."
+            )
+        place, rows = packed(name).removesuffix(".weight"), len(weight_OI)
+        if packed(name) != name:
+            part = name.split(".")[2][0]  # query, key, value
+            return {f"{place}.{part}": (name, 0, rows)} if part in self.parts else {}
+        if place.endswith(".qkv"):
             third = rows // 3
-            parts = [(p, third * PARTS[p], third) for p in self.parts] if place.endswith(".qkv") else [("", 0, rows)]
-            for part, first, count in parts:
-                own = ".".join(filter(None, ("lora", place, part)))
-                down_RI = kaiming((self.rank, weight_OI.shape[1]), seed, own)
-                grafts.weight(own, site, _Sum(down_RI.to(weight_OI.device), first, count, factor))
+            return {f"{place}.{part}": (name, third * PARTS[part], third) for part in self.parts}
+        return {place: (name, 0, rows)}
 
 
 class _Sum(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likewise.adapters.adapter import AdapterConfig
 from likewise.adapters.prompt import STD, LearnedWords, check_names, say, text_width, token_site, words_of
-from likewise.adapters.tokens import blocks_of, exchange, insert, take_out, width_of
+from likewise.adapters.tokens import blocks_of, check_room, exchange, insert, take_out, width_of
 from likewise.encoder import Encoder, Grafts
 from likewise.errors import ConfigError
 from likewise.keys import kaiming, normal, uniform
@@ -68,6 +68,7 @@ class Maple(AdapterConfig):
                 grafts.token(f"maple.both.{tower}.{index}", block, nn.Module(), hook, before=True)
         last = encoder.children[f"image.{blocks['image'] - 1}.block"]
         grafts.token("maple.both.image.out", last, nn.Module(), take_out(self.length, None))
+        check_room(encoder, "MaPLe")
 
     def _pair(self, encoder: Encoder, seed: int, index: int) -> _Pair:
         own, wide, wide_image = f"maple.both.{index}", text_width(encoder), width_of(encoder, "image")

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from likewise.adapters.tokens import width_of
+from likewise.adapters.tokens import glimpse, uniform_blocks, width_of
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, near, some
 from likewise.names import select, tower_of
@@ -39,7 +39,84 @@ def choose(encoder: Encoder, what: str, at: Sequence[str], places: Sequence[str]
 def in_blocks(encoder: Encoder, what: str, at: Sequence[str]) -> list[tuple[str, int]]:
     """The chosen attentions, MLPs and whole blocks, each with the width W of its tokens. Raises `ConfigError`."""
     places = [name for name in encoder.children if name.split(".")[-1] in PARTS]
-    return [(place, width_of(encoder, tower_of(place))) for place in choose(encoder, what, at, places)]
+    found = answers_of(encoder, what, choose(encoder, what, at, places))
+    for place, answer in found.items():
+        if answer.axis == 1:
+            raise ConfigError(
+                f"{what} works along a token's numbers, and {place} of {encoder.spec.name} answers with channels of "
+                "pictures (B, C, H, W). Leave it out of `at`; FiLM can stand there."
+            )
+    return [(place, answer.width) for place, answer in found.items()]
+
+
+class Answer(NamedTuple):
+    """What a place answers: how many channels, and whether along axis 1 (B, C, H, W) or the last one (-1)."""
+
+    width: int
+    axis: int
+
+
+def answers_of(encoder: Encoder, what: str, places: Sequence[str]) -> dict[str, Answer]:
+    """Known of text and of blocks of one width; of other places in an image tower one grey picture tells.
+
+    Raises `ConfigError` for a place that the tower does not call, and for one whose channels cannot be told.
+    """
+    plain = {tower for tower in ("image", "text") if tower == "text" or uniform_blocks(encoder, tower)}
+    known = [place for place in places if tower_of(place) in plain and place.split(".")[-1] in PARTS]
+    out = {place: Answer(width_of(encoder, tower_of(place)), -1) for place in known}
+    rest = [place for place in places if place not in out]
+    shapes = _shapes(encoder, rest) if rest else {}
+    axes = {name: _axis(encoder, name, shape) for name, shape in shapes.items()}
+    for place in rest:
+        if place not in shapes:
+            raise ConfigError(
+                f"{what} changes what a module answers, and {encoder.spec.name} reads {place} without calling it. "
+                "Leave it out of `at`."
+            )
+        # What has equal sides and channels is laid out as its peers are.
+        peers = {axis for name, axis in axes.items() if axis and name.split(".")[-1] == place.split(".")[-1]}
+        axis = axes[place] or (peers.pop() if len(peers) == 1 else 0)
+        if not axis:
+            raise ConfigError(
+                f"{what}: {place} of {encoder.spec.name} answers {shapes[place]}, and which of these are its channels "
+                "cannot be told. Leave it out of `at`."
+            )
+        out[place] = Answer(shapes[place][axis], axis)
+    return {place: out[place] for place in places}
+
+
+def _shapes(encoder: Encoder, places: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """What these places, and all that are called alike, answer to one picture."""
+    seen: dict[str, tuple[int, ...]] = {}
+    kinds = {place.split(".")[-1] for place in places}
+
+    def look(place: str, answer: Any) -> None:
+        seen[place] = tuple((answer[0] if isinstance(answer, tuple) else answer).shape)
+
+    handles = [
+        site.value.register_forward_hook(lambda _, __, answer, place=name: look(place, answer))
+        for name, site in encoder.children.items()
+        if name.startswith("image.") and name.split(".")[-1] in kinds
+    ]
+    try:
+        glimpse(encoder)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _axis(encoder: Encoder, place: str, shape: tuple[int, ...]) -> int:
+    """Where the channels are, 1 or -1: as many as a norm's weight has, or not as many as the sides of a picture, which
+    are equal. 0 where that does not tell.
+    """
+    if len(shape) != 4:
+        return -1
+    weight = encoder.sites.get(f"{place}.weight")
+    if weight is not None and weight.value.ndim == 1:
+        fits = [axis for axis in (1, -1) if shape[axis] == len(weight.value)]
+        return fits[0] if len(fits) == 1 else 0
+    return 1 if shape[1] != shape[2] else -1 if shape[2] != shape[3] else 0
 
 
 def answering(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Any]:

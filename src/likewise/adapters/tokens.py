@@ -28,12 +28,46 @@ def blocks_of(encoder: Encoder, tower: str, what: str) -> int:
             f"{encoder.spec.name} has no transformer blocks in its {tower} tower, between which {what} stands. "
             "Use an encoder with a ViT, or tune something that this tower has (likewise plan lists its names)."
         )
-    if any(name.endswith(".rope") for name, _ in encoder.module.named_modules()):
+    if any(name.split(".")[-1] == "rope" for name, _ in encoder.module.named_modules()):
         raise ConfigError(
             f"{encoder.spec.name} turns its tokens by their places in every attention (rotary positions); it has "
             f"places for its own alone, so {what} cannot stand in it. Use an encoder whose positions are added."
         )
+    if not uniform_blocks(encoder, tower):
+        raise ConfigError(
+            f"{encoder.spec.name} has blocks of several widths in its {tower} tower, and {what} is of one. Use an "
+            "encoder with a plain ViT, or tune something else of it."
+        )
     return blocks
+
+
+def uniform_blocks(encoder: Encoder, tower: str) -> bool:
+    """Whether a tower's blocks are numbered and of one width."""
+    norms = [encoder.sites.get(f"{tower}.{block}.norm1.weight") for block in range(encoder.blocks(tower))]
+    return bool(norms) and len({None if norm is None else len(norm.value) for norm in norms}) == 1
+
+
+@torch.no_grad()
+def glimpse(encoder: Encoder) -> None:
+    """One grey picture through the image tower as it now is, for what hooks see of it. Nothing of the tower changes."""
+    modes = [(module, module.training) for module in encoder.module.modules()]
+    encoder.module.eval()
+    try:
+        encoder.image(torch.zeros(1, 3, encoder.spec.image_size, encoder.spec.image_size, device=encoder.device))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def check_room(encoder: Encoder, what: str) -> None:
+    """Raises `ConfigError` where the image tower, with the learned tokens that are in it, has no room for them."""
+    try:
+        glimpse(encoder)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise ConfigError(
+            f"{encoder.spec.name} counts its tokens (places relative to each other, mixing between places), so {what} "
+            f"cannot stand among them: {error}. Use an encoder whose positions are added."
+        ) from None
 
 
 def width_of(encoder: Encoder, tower: str) -> int:

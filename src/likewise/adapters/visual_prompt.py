@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from likewise.adapters.adapter import AdapterConfig
-from likewise.adapters.tokens import blocks_of, exchange, insert, take_out, width_of
+from likewise.adapters.tokens import blocks_of, check_room, exchange, insert, take_out, width_of
 from likewise.encoder import Encoder, Grafts
 from likewise.errors import ConfigError
 from likewise.keys import uniform
@@ -25,7 +25,8 @@ class VisualPrompt(AdapterConfig):
     pooling sees what it saw before. They start uniform in +-sqrt(6 / (3 p^2 + width)), p the patch's side.
 
     depth x length x width numbers. On CLIP ViT-B/16, length 8: 73,728 deep, 6,144 shallow. Not silent: an untrained
-    token takes part in the attention. Raises `ConfigError` for a tower without blocks or with fewer than `depth`.
+    token takes part in the attention. Raises `ConfigError` for a tower without blocks, with fewer than `depth`, or
+    with blocks that count their tokens.
 
     Departs: in a tower that normalises before its first block (CLIP's) the tokens come in behind that norm; the paper's
     towers have none.
@@ -56,6 +57,7 @@ class VisualPrompt(AdapterConfig):
             grafts.token(own, encoder.children[f"image.{index}.block"], tokens, hook, before=True)
         last = encoder.children[f"image.{blocks - 1}.block"]
         grafts.token("visual-prompt.image.out", last, nn.Module(), take_out(self.length, at))
+        check_room(encoder, "a visual prompt")
 
 
 class _Tokens(nn.Module):

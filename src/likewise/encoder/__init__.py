@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ __all__ = ["LEARNED", "Embedded", "Encoder", "EncoderSpec", "Grafts", "Site", "l
 
 
 class Encoder(ABC):
-    """A pretrained image-text model. Subclasses live in `encoders/`, one a library.
+    """A pretrained encoder: of pictures and texts, or of one of the two. Subclasses live in `encoders/`, one a library.
 
     `sites` maps our parameter names to places; it must cover every parameter exactly once. `children` maps our module
     names (`image.3.block`, `image.3.attention`, `image.3.mlp`, `image.3.norm1`, `image.patch`, `text.tokens`) to
@@ -45,31 +46,54 @@ class Encoder(ABC):
         self.module = module.eval().requires_grad_(False)
         self.sites = dict(sites)
         self.children = dict(children)
+        if not hasattr(self, "names"):
+            self.names: Mapping[str, str] = {}
+            """The library's own names of what is stored, parameters and buffers, to ours; subclasses set it first."""
         self.grafts = Grafts()
         """What is added at the moment; its numbers are among the encoder's, named `adapters.*`."""
 
-    @abstractmethod
     def image(self, pixels_BCHW: Tensor) -> Embedded:
-        """Pictures, normalised as `spec` says, to features."""
+        """Pictures, normalised as `spec` says, to features. Raises `ConfigError` where there is no image tower.
+
+        Without a shared space `shared_BD` is `pooled_BW`.
+        """
+        raise ConfigError(f"{self.spec.name} has no image tower, so it cannot look at pictures.", "M03")
 
     def project(self, pooled_BW: Tensor) -> Tensor:
         """Features before the projection to shared_BD. Raises `ConfigError` where there are none."""
         raise ConfigError(f"{self.spec.name} gives no features before its projection; use sampling: images.")
 
-    @abstractmethod
     def text(self, tokens_BL: Tensor) -> Tensor:
-        """Token ids to shared_BD."""
+        """Token ids to shared_BD. Raises `ConfigError` where there is no text tower."""
+        raise ConfigError(self._textless, "M03")
 
-    @abstractmethod
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts to token ids_BL at full context length. Longer texts are cut; `lengths` says how long they were.
 
-        A `learned` character becomes its negative id, which only a graft on `text.tokens` can read.
+        A `learned` character becomes its negative id, which only a graft on `text.tokens` can read. Raises
+        `ConfigError` where there is no text tower.
         """
+        raise ConfigError(self._textless, "M03")
 
-    @abstractmethod
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Tokens in each text before cutting, start and end included."""
+        """Tokens in each text before cutting, start and end included. Raises `ConfigError` as `text` does."""
+        raise ConfigError(self._textless, "M03")
+
+    @property
+    def _textless(self) -> str:
+        return (
+            f"{self.spec.name} has no text tower, so classes cannot be told to it by name. Put one beside it: "
+            "likewise caption ... --text open_clip:ViT-B-32/openai."
+        )
+
+    def has(self, tower: str) -> bool:
+        """Whether there is such a tower ("image" or "text")."""
+        return any(name.startswith(tower + ".") for name in self.sites)
+
+    @property
+    def new(self) -> frozenset[str]:
+        """Parameters that no pretraining has seen: a path to the pretrained weights leaves them where they end."""
+        return frozenset()
 
     @property
     def device(self) -> torch.device:
@@ -106,6 +130,11 @@ class Encoder(ABC):
         """SHA-256 of every number and buffer as it now is, grafts included: what decides the answers."""
         return weights_hash({**self.module.state_dict(), **self.grafts.parameters_by_name()})
 
+    def weights_now(self) -> str:
+        """The hash that `spec.weights` was when it was loaded, of what is in it now; without grafts."""
+        own = self.module.state_dict()
+        return weights_hash({ours: own[upstream] for upstream, ours in self.names.items()})
+
     def folded(self) -> dict[str, Tensor]:
         """The weights that something is grafted on, as they are now read, by our names."""
         on = (name for name, site in self.sites.items() if parametrize.is_parametrized(site.owner, site.attr))
@@ -124,6 +153,13 @@ class Encoder(ABC):
             if mine[name].shape != value.shape:
                 raise ConfigError(f"{name} is {tuple(mine[name].shape)} here and {tuple(value.shape)} there.", "M02")
             mine[name].copy_(value)
+
+    def write(self, folder: Path) -> None:
+        """The model as it now is, as its own library's folder: grafts on weights folded in, the others left out.
+
+        For a pair, the image encoder. Raises `ConfigError` for an encoder that cannot be written.
+        """
+        raise ConfigError(f"{self.spec.name} cannot be written as a folder.", "M02")
 
     def blocks(self, tower: str) -> int:
         """How many transformer blocks a tower ("image" or "text") has; 0 for a tower without blocks."""

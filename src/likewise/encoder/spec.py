@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -38,11 +39,14 @@ class EncoderSpec(Config):
     resize: Literal["shortest", "longest", "squash"]
     interpolation: Literal["bicubic", "bilinear", "nearest"]
     context: int
+    crop: float = Field(1.0, gt=0, le=1)
+    """How much of the resized side the middle `image_size` is: pictures are resized to floor(image_size / crop)."""
 
     @property
     def digest(self) -> str:
         """Identity apart from the name by which it was asked for."""
-        return fingerprint({k: v for k, v in self.tree().items() if k != "name"})
+        silent = {"name", "crop"} if self.crop == 1 else {"name"}  # as it was before there was a crop
+        return fingerprint({k: v for k, v in self.tree().items() if k not in silent})
 
 
 class Embedded(NamedTuple):

@@ -1,19 +1,35 @@
-"""Pretrained encoders by name: `load("icon-clip")`, `load("open_clip:ViT-B-16/openai")`."""
+"""Pretrained encoders by name, a module for each library.
+
+icon-clip, icon-dino              ship with the package
+open_clip:ViT-B-16/openai         image-text models of open_clip (the prefix may be left out); hf-hub: ones too
+timm:vit_base_patch16_224.dino    vision encoders of timm
+hf:facebook/dinov2-base           CLIP, SigLIP, DINO of transformers
+st:all-MiniLM-L6-v2               encoders of sentences, of texts alone
+local-dir:FOLDER                  a folder of any of them, told by its configuration file
+"""
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
+from likewise import files
 from likewise.encoder import Encoder
-from likewise.encoders import open_clip
+from likewise.errors import DataError
 
-BUILT_IN = {"icon-clip": Path(__file__).parent.parent / "assets" / "icon-clip"}
-"""Models that the package carries, as open_clip folders."""
+ASSETS = Path(__file__).parent.parent / "assets"
+BUILT_IN = {"icon-clip": ASSETS / "icon-clip"}
+"""Models that the package carries, as folders of their libraries."""
+BUILT_IN_TEXT = {"icon-dino": "icon-clip", "icon-vit": "icon-clip"}
+"""The text tower that stands beside a built-in vision encoder where none is named."""
 
-RATE_SCALES = {"icon-clip": 30.0}
-"""Recipes name learning rates for CLIPs of ViT-B size and up. icon-clip is ten times smaller and hardly
-trained by their measure: of 10 and 30 times the rates of full fine-tuning, FLYP and LayerNorm tuning, the larger was as
-good or better on IconShift's select split for each of the three (one seed)."""
+RATE_SCALES = {"icon-clip": 30.0, "icon-dino": 30.0, "icon-vit": 30.0}
+"""Recipes name learning rates for encoders of ViT-B size and up. The built-in ones are ten times smaller and hardly
+trained by their measure: of 10 and 30 times the rates of full fine-tuning, FLYP and LayerNorm tuning of icon-clip, the
+larger was as good or better on IconShift's select split for each of the three (one seed)."""
+
+PREFIXES = {"timm": "timm", "hf": "transformers", "st": "sentences", "open_clip": "open_clip"}
+"""Before the colon of a name, and the module that loads it."""
 
 
 def load(name: str = "icon-clip", weights: bool = True) -> Encoder:
@@ -23,8 +39,30 @@ def load(name: str = "icon-clip", weights: bool = True) -> Encoder:
     `ConfigError` M02 where weights and architecture do not belong together, `MachineError` M01 where a download failed.
     """
     if name in BUILT_IN:
-        encoder = open_clip.load(f"local-dir:{BUILT_IN[name]}", weights)
+        encoder = load(f"local-dir:{BUILT_IN[name]}", weights)
         encoder.spec = encoder.spec.model_copy(update={"name": name})
         encoder.rate_scale = RATE_SCALES[name]
         return encoder
-    return open_clip.load(name, weights)
+    library = _library(Path(name.partition(":")[2])) if name.startswith("local-dir:") else name.partition(":")[0]
+    module = importlib.import_module(f"likewise.encoders.{PREFIXES.get(library, 'open_clip')}")
+    found: Encoder = module.load(name, weights)
+    return found
+
+
+def _library(folder: Path) -> str:
+    """Whose folder it is, by its configuration; open_clip's where none tells: its loader then says what is missing."""
+    if (folder / "open_clip_config.json").exists():
+        return "open_clip"
+    if (folder / "modules.json").exists():
+        return "st"
+    plain = Path(str(folder).partition("#")[0])
+    for path in (folder / "config.json", plain / "config.json"):
+        try:
+            config = files.read_json(path) if path.exists() else {}
+        except DataError:  # not JSON: the library's own loader says so
+            return "timm"
+        if "model_type" in config:
+            return "hf"
+        if config:
+            return "timm"
+    return "open_clip"

@@ -19,7 +19,10 @@ _WORD = re.compile(f"([{learned(0)}-{learned(65_533)}])")  # the whole plane but
 
 def lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:
     """Tokens in each text before cutting, start and end included. Raises `ConfigError` as `tokenize` does."""
-    return [len(_ids(tokenizer, text)) if _WORD.search(text) else len(tokenizer.encode(text)) + 2 for text in texts]
+    around = getattr(tokenizer, "specials", 2)
+    return [
+        len(_ids(tokenizer, text)) if _WORD.search(text) else len(tokenizer.encode(text)) + around for text in texts
+    ]
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], context: int) -> Tensor:
@@ -30,7 +33,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], context: int) -> Tensor:
     plain = [index for index, text in enumerate(texts) if not _WORD.search(text)]
     if len(plain) == len(texts):
         return torch.as_tensor(tokenizer(list(texts), context_length=context))
-    ids_TL = torch.zeros(len(texts), context, dtype=torch.long)
+    ids_TL = torch.full((len(texts), context), getattr(tokenizer, "pad_token_id", 0))
     if plain:
         ids_TL[plain] = torch.as_tensor(tokenizer([texts[index] for index in plain], context_length=context))
     for index in sorted({*range(len(texts))} - {*plain}):

@@ -30,6 +30,7 @@ from open_clip.transformer import TextTransformer, VisionTransformer, text_globa
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from likewise import files
 from likewise.encoder import Embedded, Encoder, EncoderSpec, Site, weights_hash
 from likewise.encoders import icon_tower, learned_words  # noqa: F401  (the first registers a tower with timm)
 from likewise.encoders.open_clip_names import TOWERS, rename, rename_any
@@ -71,6 +72,7 @@ class OpenClip(Encoder):
     """A `CLIP` or `CustomTextCLIP` of open_clip."""
 
     def __init__(self, spec: EncoderSpec, module: nn.Module, tokenizer: Any) -> None:
+        self.names = {upstream: rename_any(upstream) for upstream in module.state_dict()}
         super().__init__(spec, module, _sites(module), dict(_children(module)))
         self._model: Any = module
         self._tokenizer = tokenizer
@@ -138,6 +140,13 @@ class OpenClip(Encoder):
         if hasattr(self._tokenizer, "encode"):
             return learned_words.lengths(self._tokenizer, texts)
         return [int((row != 0).sum()) for row in self.tokenize(texts)]
+
+    def write(self, folder: Path) -> None:
+        spec = self.spec
+        view = {"size": spec.image_size, "mean": list(spec.mean), "std": list(spec.std),
+                "interpolation": spec.interpolation, "resize_mode": spec.resize}  # fmt: skip
+        files.write_json(folder / "open_clip_config.json", {"model_cfg": spec.config, "preprocess_cfg": view})
+        files.write_tensors(folder / "open_clip_model.safetensors", self.module.state_dict(), {"format": "pt"})
 
 
 def load(name: str, weights: bool = True) -> OpenClip:

@@ -21,7 +21,6 @@ from likewise.encoder import Encoder
 from likewise.errors import ConfigError, UsageError, some
 from likewise.export.source import check_base
 from likewise.export.twin import check_twin, module_of, place_of
-from likewise.names import select
 
 PREFIX = "base_model.model."
 _SHARED = {"peft_type", "base_model_name_or_path", "auto_mapping", "revision", "task_type", "inference_mode",
@@ -84,10 +83,7 @@ def to_peft(
 
 def _places(lora: Lora, encoder: Encoder) -> list[str]:
     """The places of its numbers: `image.3.out`, `image.3.qkv.q`."""
-    found = [name.removesuffix(".weight") for name in select(lora.at, list(encoder.sites))]
-    return [
-        own for place in found for own in ([f"{place}.{p}" for p in lora.parts] if place.endswith(".qkv") else [place])
-    ]
+    return list(lora.stands(encoder))
 
 
 def unfit(encoder: Encoder, adapters: Sequence[AdapterConfig], trained: Sequence[str]) -> str:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 from likewise import files
 from likewise.data.prompts import fill
 from likewise.data.records import ClassTable, Dataset, Split
-from likewise.encoder import Encoder, weights_hash
+from likewise.encoder import Encoder
 from likewise.encoders import load
-from likewise.encoders.open_clip_names import rename_any
 from likewise.errors import ConfigError, DataError, UsageError, near
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.run import tuned
@@ -110,7 +109,7 @@ def job_for(encoder: Encoder, classes: ClassTable, templates: tuple[str, ...], s
 
 def check_base(encoder: Encoder, base: dict[str, str], where: str) -> None:
     """Raises M02 where the encoder, as it now is, is not the base: by content, whatever it is called."""
-    weights = weights_hash({rename_any(name): value for name, value in encoder.module.state_dict().items()})
+    weights = encoder.weights_now()
     if weights != base["weights"]:
         changed = " It was changed after it was loaded; load it anew." if weights != encoder.spec.weights else ""
         raise ConfigError(

@@ -7,18 +7,11 @@ from typing import Any
 
 from likewise.encoder import Encoder
 from likewise.encoders.open_clip import OpenClip
+from likewise.encoders.transformers_names import CLIP_BLOCK, CLIP_OUTSIDE, CLIP_TOWERS
 from likewise.errors import ConfigError, some
 
-_TOWERS = {"image": "vision_model", "text": "text_model"}
-_BLOCK = {
-    "norm1": "layer_norm1", "norm2": "layer_norm2", "qkv.q": "self_attn.q_proj", "qkv.k": "self_attn.k_proj",
-    "qkv.v": "self_attn.v_proj", "out": "self_attn.out_proj", "up": "mlp.fc1", "down": "mlp.fc2",
-}  # fmt: skip
-_OUTSIDE = {
-    "image.norm_pre": "vision_model.pre_layrnorm", "image.norm_post": "vision_model.post_layernorm",
-    "text.norm_post": "text_model.final_layer_norm",
-}  # fmt: skip
-"""`layrnorm` is theirs."""
+_PACKED = {"query": "qkv.q", "key": "qkv.k", "value": "qkv.v"}
+_BLOCK = {_PACKED.get(ours, ours): theirs for ours, theirs in CLIP_BLOCK.items()}
 
 HUB = {
     "ViT-B-32/openai": "openai/clip-vit-base-patch32", "ViT-B-16/openai": "openai/clip-vit-base-patch16",
@@ -46,22 +39,24 @@ def module_of(place: str) -> str | None:
     """The twin's module for a place of ours (`image.3.norm1`, `text.0.qkv.q`); None where it has no such module."""
     found = re.fullmatch(r"(image|text)\.(\d+)\.([\w.]+)", place)
     if found and found[3] in _BLOCK:
-        return f"{_TOWERS[found[1]]}.encoder.layers.{found[2]}.{_BLOCK[found[3]]}"
-    return _OUTSIDE.get(place)
+        return f"{CLIP_TOWERS[found[1]]}.encoder.layers.{found[2]}.{_BLOCK[found[3]]}"
+    return CLIP_OUTSIDE.get(place)
 
 
 def place_of(module: str) -> str | None:
     """The inverse of `module_of`."""
     found = re.fullmatch(r"(vision_model|text_model)\.encoder\.layers\.(\d+)\.([\w.]+)", module)
     if found:
-        tower = {theirs: ours for ours, theirs in _TOWERS.items()}[found[1]]
+        tower = {theirs: ours for ours, theirs in CLIP_TOWERS.items()}[found[1]]
         inner = {theirs: ours for ours, theirs in _BLOCK.items()}.get(found[3])
         return inner and f"{tower}.{found[2]}.{inner}"
-    return {theirs: ours for ours, theirs in _OUTSIDE.items()}.get(module)
+    return {theirs: ours for ours, theirs in CLIP_OUTSIDE.items()}.get(module)
 
 
 def hub_name(name: str) -> str | None:
-    """Where the twin of an encoder is published, if we know."""
+    """Where the twin of an encoder is published, if we know; one of transformers' own is where it was loaded from."""
+    if found := re.fullmatch(r"hf:(\w[\w.-]*/[\w.-]+)", name):
+        return found[1]
     return HUB.get(name.removeprefix("open_clip:").replace("-quickgelu/", "/"))
 
 
@@ -76,6 +71,8 @@ def check_twin(encoder: Encoder) -> None:
 
 def _no_twin(encoder: Encoder) -> str:
     config = encoder.spec.config
+    if encoder.spec.family == "transformers":
+        return "" if config["model_type"] == "clip" else f"it is transformers' {config['model_type']}"
     vision, text = config.get("vision_cfg") or {}, config.get("text_cfg") or {}
     if vision.get("timm_model_name"):
         return f"its image tower is timm's {vision['timm_model_name']}, and CLIPModel has OpenAI's transformer only"
