@@ -104,6 +104,8 @@ def test_some_numbers_by_hand() -> None:
         "tip-adapter-f": 160 * 512,
         "cocoop": 4 * 512 + 512 * 32 + 32 + 32 * 512 + 512,
         "kim-joint-probe": 2 * 26 * 768 + 10 * 769,
+        "caption-ln": 2 * 25 * 768 + 768 * 512 + 1,
+        "caption-film-blocks": 2 * 12 * 768 + 768 * 512 + 1,
     }
     assert {name: counts[name] for name in want} == want
     assert (steps["ft"], steps["ft-soup"], steps["kim-init-probe"], steps["clip-lora"]) == (20, 60, 1000, 8000)

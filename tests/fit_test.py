@@ -439,8 +439,8 @@ def test_a_stages_own_templates_train_and_the_datas_predict(begin: Begin, data: 
     training = begin("clip-lora")
     assert training.work.captions == [[f"a photo of a {name}"] for name in data.classes.names]
     assert training.work.prompts == [[t.format(name) for t in TEMPLATES] for name in data.classes.names]
-    assert training.tokens_CTL.shape == (3, 1, 16)
+    assert training.texts.tokens_UL.shape == (3, 16)
     coop = begin("coop-words")  # an adapter's texts do both
     assert coop.work.captions == coop.work.prompts
-    assert coop.tokens_CTL.min() == -4  # four learned words
+    assert coop.texts.tokens_UL.min() == -4  # four learned words
     assert begin("lora").work.captions == training.work.prompts

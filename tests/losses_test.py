@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likewise.errors import ConfigError
-from likewise.losses import Contrastive, CrossEntropy, contrastive, cross_entropy, pull
+from likewise.losses import Bank, Contrastive, CrossEntropy, contrastive, cross_entropy, pull, sigmoid
 
 Collisions = Literal["none", "mask", "soft"]
 KINDS: tuple[Collisions, ...] = ("none", "mask", "soft")
@@ -153,3 +153,76 @@ def test_what_a_loss_may_be_told() -> None:
             CrossEntropy.parse(wrong)
     assert Contrastive.couples_batch
     assert not CrossEntropy.couples_batch
+
+
+def banked(seed: int = 3) -> tuple[Tensor, Tensor]:
+    """7 further texts of classes 0, 1 and of three that the batch lacks."""
+    g = torch.Generator().manual_seed(seed)
+    text_KD = torch.nn.functional.normalize(torch.randn(7, 6, generator=g, dtype=torch.float64), dim=1)
+    return text_KD, torch.tensor([0, 1, 5, 5, 6, 7, 0])
+
+
+@pytest.mark.parametrize("collisions", KINDS)
+def test_texts_of_the_bank_are_negatives_of_other_groups_in_the_pictures_sums_alone(collisions: Collisions) -> None:
+    image_BD, text_UD, which_B, class_U = batch()
+    text_KD, kin_K = banked()
+    found = contrastive(
+        image_BD, text_UD, which_B, class_U, torch.tensor(5.0), collisions, Bank(text_KD, kin_K)
+    )  # fmt: skip
+    score_BB = 5.0 * image_BD.numpy() @ text_UD[which_B].numpy().T
+    bank_BK = 5.0 * image_BD.numpy() @ text_KD.numpy().T
+    class_B, total = class_U[which_B].numpy(), 0.0
+    for j in range(9):
+        same = [k for k in range(9) if class_B[k] == class_B[j]]
+        extra = bank_BK[j][kin_K.numpy() != class_B[j]]
+        kept = [k for k in range(9) if collisions != "mask" or k == j or k not in same]
+        positive = float(np.mean(score_BB[j, same])) if collisions == "soft" else score_BB[j, j]
+        total += log_sum(np.concatenate([score_BB[j, kept], extra])) - positive
+        total += log_sum(score_BB.T[j, kept]) - (
+            float(np.mean(score_BB.T[j, same])) if collisions == "soft" else score_BB[j, j]
+        )
+    assert float(found) == pytest.approx(total / 18, rel=1e-5)
+
+
+@pytest.mark.parametrize("collisions", KINDS)
+def test_a_bank_of_the_pictures_own_groups_changes_nothing_and_its_gradient_is_finite(collisions: Collisions) -> None:
+    image_BD, text_UD, which_B, _ = batch()
+    class_U, kin_K = torch.zeros(5, dtype=torch.long), torch.zeros(7, dtype=torch.long)
+    image_BD.requires_grad_()
+    bank = Bank(banked()[0], kin_K)
+    found = contrastive(image_BD, text_UD, which_B, class_U, torch.tensor(5.0), collisions, bank)
+    assert torch.allclose(
+        found, contrastive(image_BD, text_UD, which_B, class_U, torch.tensor(5.0), collisions), atol=1e-6
+    )
+    found.backward()
+    assert bool(torch.isfinite(image_BD.grad).all())
+
+
+@pytest.mark.parametrize("collisions", KINDS)
+def test_sigmoid_equals_every_pair_asked_by_hand(collisions: Collisions) -> None:
+    image_BD, text_UD, which_B, class_U = batch()
+    text_KD, kin_K = banked()
+    score_BU, score_BK = 4.0 * image_BD @ text_UD.T - 3.0, 4.0 * image_BD @ text_KD.T - 3.0
+    found = sigmoid(score_BU, which_B, class_U, collisions, score_BK, kin_K)
+    class_B, total = class_U[which_B], 0.0
+    for i in range(9):
+        for j in range(9):
+            score = float(score_BU[i, which_B[j]])
+            yes, no = math.log1p(math.exp(-score)), math.log1p(math.exp(score))
+            if i == j:
+                total += yes
+            elif class_B[i] == class_B[j]:
+                total += {"none": no, "mask": 0.0, "soft": yes}[collisions]
+            else:
+                total += no
+        total += sum(
+            math.log1p(math.exp(float(s))) for s, kin in zip(score_BK[i], kin_K, strict=True) if kin != class_B[i]
+        )
+    assert float(found) == pytest.approx(total / 9, rel=1e-6)
+
+
+def test_the_sigmoid_of_one_hopeless_pair_is_its_score() -> None:
+    """Closed form: a picture against its own text at score -s costs about s, against another at -s about nothing."""
+    score_BU = torch.tensor([[-30.0, -30.0], [-30.0, -30.0]])
+    nothing = torch.empty(2, 0), torch.empty(0, dtype=torch.long)
+    assert float(sigmoid(score_BU, torch.arange(2), torch.arange(2), "mask", *nothing)) == pytest.approx(30.0, abs=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from likewise.adapters import AdapterConfig, Bottleneck, Film, Lora, VisualPrompt, grafted
+from likewise.adapters import AdapterConfig, Bottleneck, Compacter, Film, Lora, VisualPrompt, grafted
 from likewise.data.prompts import fill
 from likewise.data.records import Dataset, Record, Split
 from likewise.data.views import evaluate
@@ -113,6 +113,7 @@ def test_what_is_grafted_is_part_of_the_key(
     count = Counted(encoder, monkeypatch)
     plain_ND = features(encoder, own, cache=tmp_path)
     with grafted(encoder, (VisualPrompt(length=2), Bottleneck(at=("image.1.mlp",)))):
+        count.batches = 1  # an adapter may have looked whether it has room
         first_ND = features(encoder, own, cache=tmp_path)
         assert count.batches == 2
         assert not torch.allclose(first_ND, plain_ND)
@@ -124,10 +125,42 @@ def test_what_is_grafted_is_part_of_the_key(
             features(encoder, own, cache=tmp_path)
             assert count.batches == 3 + number, name
     with grafted(encoder, (VisualPrompt(length=2),)):  # the same numbers without the rest
+        count.batches = 3 + number
         features(encoder, own, cache=tmp_path)
     assert count.batches == 4 + number
     assert torch.equal(features(encoder, own, cache=tmp_path), plain_ND)  # taken out, it is the old key again
     assert count.batches == 4 + number
+
+
+AT = ("image.0.mlp",)
+SETTINGS: tuple[tuple[AdapterConfig, AdapterConfig], ...] = (
+    (Bottleneck(at=AT), Bottleneck(at=AT, activation="relu")),
+    (Bottleneck(at=AT), Bottleneck(at=AT, factor=2.0)),
+    (Bottleneck(at=AT), Bottleneck(at=AT, where="parallel")),
+    (Compacter(at=AT), Compacter(at=AT, activation="tanh")),
+    (Lora(), Lora(alpha=8.0)),
+    (Lora(), Lora(rooted=True)),
+)
+"""Two adapters of the same numbers that answer otherwise."""
+
+
+@pytest.mark.parametrize(("first", "second"), SETTINGS)
+def test_settings_that_are_no_numbers_are_part_of_the_key(
+    encoder_of: Callable[[str], Encoder], own: Split, tmp_path: Path, first: AdapterConfig, second: AdapterConfig
+) -> None:
+    encoder = encoder_of("plain")
+    said, numbers, g = [], dict[str, torch.Tensor](), torch.Generator().manual_seed(1)
+    for adapter in (first, second, first):
+        with grafted(encoder, (adapter,)):
+            own_numbers = encoder.grafts.parameters_by_name().items()
+            numbers = numbers or {n: 0.2 * torch.randn(p.shape, generator=g) for n, p in own_numbers}
+            assert set(numbers) == set(encoder.grafts.parameters_by_name())
+            encoder.put(numbers)
+            said.append(features(encoder, own, cache=tmp_path))
+            assert torch.equal(said[-1], features(encoder, own, cache=tmp_path / str(len(said))))
+    assert not torch.allclose(said[0], said[1])
+    assert torch.equal(said[0], said[2])
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
 @pytest.mark.parametrize("kind", ["plain", "icon"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 
@@ -114,9 +115,29 @@ def test_then_keeps_a_linear_head() -> None:
     assert isinstance(R["lp-ft"].stages[1].head, Keep)
     assert isinstance(R["lp-ft"].head, Linear)
     assert R["lp-ft"].merge == R["ft"].merge
-    # other features, or a bias that was not there: another head
-    for first in ("linear-pooled", "cross-modal"):
-        assert then(R[first], R["ft"]).stages[1].head == R["ft"].stages[0].head
+    # other features: another head
+    assert then(R["kim-joint-probe"], R["ft"]).stages[1].head == R["ft"].stages[0].head
+    assert isinstance(then(R["kim-joint-probe"], R["linear-pooled"]).stages[1].head, Keep)
+
+
+def test_then_refuses_a_first_of_which_nothing_would_be_left() -> None:
+    for first in ("linear", "linear-pooled", "cosine", "clip-adapter", "knn", "tip-adapter", "lp++"):
+        for second in ("ln", "zero-shot", "taskres"):
+            kind = re.escape(R[first].head.kind)
+            with pytest.raises(ConfigError, match=f"all that a stage brings is its {kind} head"):
+                then(R[first], R[second])
+    with pytest.raises(ConfigError, match="all that a stage brings is its linear head"):
+        then(R["linear-pooled"], R["ft"])  # on other features
+    with pytest.raises(ConfigError, match="its cosine head"):
+        then(then(R["ln"], R["cosine"]), R["knn"])  # a stage in the middle
+    tree = R["linear"].tree()
+    tree["stages"] += R["ln"].tree()["stages"]
+    with pytest.raises(ConfigError, match="its linear head, and a later one puts another in its place"):
+        Recipe.parse({**tree, "merge": None})  # from a file, too
+    # what trains more than its head, or has added something, or is kept and then trains more
+    for first in ("ft", "kim-joint-probe", "cocoop", "lp-ft", "ln"):
+        assert then(R[first], R["kim-ln"]).head == Text()
+    assert then(R["zero-shot"], R["ln"]).adapters == ()
 
 
 def test_joint_trains_what_either_trains() -> None:
@@ -127,11 +148,51 @@ def test_joint_trains_what_either_trains() -> None:
     for first, second in ((R["lp-ft"], R["ln"]), (R["ln"], R["lp-ft"]), (R["ln"], R["linear"])):
         with pytest.raises(ConfigError):
             joint(first, second)
-    for head in ("linear", "ft", "tip-adapter-f", "cocoop"):
+    for head in ("ft", "kim-joint-probe", "cocoop"):
         with pytest.raises(ConfigError, match="the first trains a head of its own, the second's head is the texts"):
             joint(R[head], R["ln"])
+    assert joint(R["linear"], R["ft"]).head == R["ft"].head  # the same head
+    assert joint(R["cosine"], R["cross-modal"]).stages == R["cross-modal"].stages
     assert joint(R["zero-shot"], R["ln"]).stages == R["ln"].stages
     assert len(then(R["ln"], R["linear"]).stages) == 2
+
+
+LEFT_OUT = [
+    # all of the first is a head, and there is one
+    ("clip-adapter", "taskres", "the first brings is its clip-adapter head, and a model answers with one head"),
+    ("tip-adapter-f", "ln", "the first brings is its tip head, and a model answers with one head"),
+    ("cosine", "linear", "the first brings is its cosine head, and a model answers with one head"),
+    ("knn", "ft", "the first brings is its neighbours head, and a model answers with one head"),
+    ("kim-joint-probe", "ft-cosine", "of what the first brings only its linear head is new"),
+    # all of it, or all that the second lacks, is in the text tower
+    ("ln-text", "cosine", r"text\.\*norm\* would be left out.*Use then\(\), where the cosine head starts at the texts"),
+    ("flyp", "ft", r"text, scale would be left out.*Use then\(\), where the linear head starts at the texts.*ln-image"),
+    ("ln-text", "kim-probe", r"would be left out.*Use a second with the text head, or a first that.*ln-image"),
+    ("ln", "kim-joint-probe", r"text\.\*norm\* would be left out, because the second's linear head never asks"),
+    ("lora", "lora-cosine", "lora on texts would be left out, because the second's cosine head never asks the text"),
+    # or behind what the second reads
+    ("prolip", "kim-probe", r"image\.projection would be left out.*reads features before the projection.*ln-image"),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "why"), LEFT_OUT)
+def test_joint_refuses_to_be_the_second_alone(first: str, second: str, why: str) -> None:
+    lora = Lora(at=("image.*.qkv.weight",))
+    mine = {
+        "ft-cosine": one(trains=("image.*norm*", "head"), head=Cosine(), fit=fit),
+        "lora-cosine": one(adapters=(lora,), trains=("adapters", "head"), head=Cosine(), fit=fit),
+    }
+    with pytest.raises(ConfigError, match=rf"^joint\(.*{why}"):
+        joint(R[first], mine.get(second) or R[second])
+
+
+def test_joint_leaves_out_a_part_of_the_first() -> None:
+    assert joint(R["ln"], R["cosine"]).stages[0].trains == ("image.*norm*", "head")
+    both = one(trains=("image.projection", "image.*norm*"), fit=fit)
+    assert joint(both, R["kim-probe"]).stages[0].trains == ("image.*norm*", "head")
+    assert joint(both, R["cosine"]).stages[0].trains == ("image.projection", "image.*norm*", "head")
+    assert joint(R["ln-image"], R["ln"]).stages == R["ln"].stages  # a part of it, and nothing is left out
+    assert joint(R["ft"], R["kim-probe"]).stages[0].trains == ("image", "head")
 
 
 def sentence(error: ConfigError, called: str) -> str:
@@ -165,34 +226,48 @@ def test_any_two_recipes_make_a_third_or_say_why_not(called: str) -> None:
     assert {"coop", "cocoop", "maple", "kim-joint-prompt"} <= set(text)
     prompts = {name: next(a for a in R[name].adapters if a.brings_texts) for name in text}
     two = sum(prompts[a] != prompts[b] for a in text for b in text)
+    stages = [r.stages[0] for r in ONE_STAGE.values()]
+    bare = [a for a in stages if not isinstance(a.head, Text) and not a.adapters and set(a.trains) <= {"head"}]
+    linear = [(s.head.features, s.head.bias) if isinstance(s.head, Linear) else None for s in stages]
     if called == "then":  # two prompts, or two of a kind: nothing else is in the way
         kinds = [{a.kind: a for a in r.adapters} for r in ONE_STAGE.values()]
         clash = sum(any(k in b and a[k] != b[k] for k in a if k != "prompt") for a in kinds for b in kinds)
-        assert sum(reasons.values()) == two + clash
-        assert min(two, clash) > 20
-    else:  # counted by the second's fit, by heads, by what is left of an adapter, and by prompts
+        # and a first that is a head alone, which is kept by a linear one on the same features
+        kept = [linear.count((a.head.features, a.head.bias)) for a in bare if isinstance(a.head, Linear)]
+        lost = len(bare) * n - sum(kept)
+        assert sum(reasons.values()) == two + clash + lost
+        assert min(two, clash, lost) > 20
+    else:  # counted by heads, by the second's fit, by what is left of an adapter, and by prompts
         still = sum(r.stages[0].fit is None for r in ONE_STAGE.values())
         solved = sum(isinstance(r.stages[0].fit, Lbfgs | Majorize) for r in ONE_STAGE.values())
         step = [r.stages[0] for r in ONE_STAGE.values() if isinstance(r.stages[0].fit, Descent)]
-        heads = sum("head" in r.stages[0].trains for r in ONE_STAGE.values())
-        texts = sum(isinstance(stage.head, Text) for stage in step)
-        want = n * (still + solved) + heads * texts
+        assert n == still + solved + len(step)
+        want = n * (still + solved)
         for stage in step:
-            for other in (r.stages[0] for r in ONE_STAGE.values()):
+            for other in stages:
                 owned = isinstance(stage.head, Text) and "head" in other.trains
+                same = (linear[stages.index(stage)] or stage.head) == (linear[stages.index(other)] or other.head)
+                owned |= other in bare and not same
                 lost = not stage.reads_text and any(a.without_text() is None for a in other.adapters)
                 wrote = {a for a in (*other.adapters, *stage.adapters) if a.brings_texts}
                 clash = any(
                     a.kind == b.kind and a != b and (not a.places or set(a.places) & set(b.places))
                     for a in other.adapters for b in stage.adapters if not a.brings_texts
                 )  # fmt: skip
-                want += not owned and (lost or len(wrote) > 1 or clash)
+                # what only the second's head could see to be something else than the second alone
+                blind = () if stage.reads_text else ("text", "scale")
+                blind += ("image.projection",) if getattr(stage.head, "features", "") == "pooled" else ()
+                seen = [p for p in other.trains if not p.startswith(blind)]
+                mine, theirs = ({a.kind for a in s.adapters} for s in (stage, other))
+                more = set(seen) - set(stage.trains) or theirs - mine
+                gone = (len(seen) < len(other.trains) or not (same or isinstance(other.head, Text))) and not more
+                want += owned or lost or len(wrote) > 1 or clash or gone
         assert sum(reasons.values()) == want
         assert made == n * n - want > n
 
 
 def test_text_patterns_are_left_out_under_a_head_that_reads_no_text() -> None:
-    for name in ("ft", "cosine", "clip-adapter", "kim-probe", "tip-adapter-f"):
+    for name in ("cosine", "clip-adapter", "kim-probe", "tip-adapter-f"):
         found = joint(R["flyp"], R[name]).stages[0]
         assert found.trains == tuple(dict.fromkeys(("image", *R[name].stages[0].trains))), name
         assert found.loss == R[name].stages[0].loss
@@ -221,7 +296,7 @@ def test_features_are_read_anew_once_the_first_moves_the_image_tower() -> None:
     assert sampling(joint(R["maple"], R["kim-adapter"])) == "images"
     assert sampling(joint(R["ln-text"], R["coop"])) == "features"
     assert sampling(joint(R["kim-adapter"], R["coop"])) == "features"
-    assert sampling(joint(R["ln-text"], R["cosine"])) == "features"
+    assert sampling(joint(one(trains=("image.projection",), fit=fit), R["cosine"])) == "images"
     assert sampling(joint(R["ln"], R["flyp-published"])) == "pairs"
 
 
@@ -308,21 +383,24 @@ def test_every_recipe_without_a_path_has_the_reason_of_its_own_part() -> None:
 NO_SOUP = {
     "nothing is trained by steps": ("zero-shot", "knn", "linear", "linear-pooled", "tip-adapter", "lp++"),
     "what bottleneck adds is not linear": (
-        "houlsby", "pfeiffer", "parallel", "kim-adapter", "kim-joint-adapter", "kim-init-adapter",
+        "houlsby", "pfeiffer", "parallel", "kim-adapter", "kim-joint-adapter", "kim-init-adapter", "caption-bottleneck",
+        "caption-token-replay",
     ),
     "what compacter adds is not linear": (
         "compacter", "compacter++", "kim-compacter", "kim-joint-compacter", "kim-init-compacter", "kim-low",
     ),
-    "what lora adds is not linear": ("lora", "clip-lora"),
+    "what lora adds is not linear": ("lora", "clip-lora", "caption-lora"),
     "what prompt adds is not linear": (
         "coop", "coop-words", "coop-classes", "kim-prompt", "kim-joint-prompt", "kim-init-prompt",
     ),
     "what visual-prompt adds is not linear": ("vpt-shallow", "vpt-deep"),
     "what maple adds is not linear": ("maple",),
-    "the mean of cosine heads": ("cosine", "taskres", "clap", "2sfs", "cross-modal"),
-    "the mean of conditional heads": ("cocoop",),
-    "the mean of clip-adapter heads": ("clip-adapter",),
-    "the mean of tip heads": ("tip-adapter-f",),
+    "a cosine head brings each sum of text and residual to the text's length": (
+        "cosine", "taskres", "clap", "2sfs", "cross-modal",
+    ),
+    "a conditional head's net has hidden units": ("cocoop",),
+    "a CLIP-Adapter has hidden units": ("clip-adapter",),
+    "a Tip-Adapter's scores are exponentials of its keys": ("tip-adapter-f",),
 }  # fmt: skip
 
 
@@ -342,6 +420,15 @@ def test_every_recipe_has_a_soup_or_a_reason() -> None:
             assert made.soup is not None
             assert made.soup.rates == (1.0, 2.0)
     assert all(adapter.linear == isinstance(adapter, Film) for r in RECIPES.values() for adapter in r.adapters)
+
+
+def test_a_soup_of_a_soup_is_called_by_its_own_kind() -> None:
+    first = soup(R["ln"], "greedy")
+    assert first.title == "LayerNorm tuning, greedy soup"
+    assert soup(first, "uniform").title == "LayerNorm tuning, uniform soup"
+    assert soup(first, "uniform") == soup(R["ln"], "uniform")
+    assert soup(R["ft-soup"], "greedy").title == "greedy soup"  # which is called «uniform soup», after nothing
+    assert soup(first, "greedy", title="mine").title == "mine"
 
 
 def test_contradictions_are_refused() -> None:
@@ -384,6 +471,35 @@ def test_what_could_never_move_is_refused_when_it_is_planned() -> None:
         whole.model_copy(update={"trains": ("image", "scale", "head")}).plan(sizes)
     assert R["ft"].stages[0].plan(sizes).trains == ("image.0.norm1.weight", "head.weight")
     assert "scale" in R["flyp"].stages[0].plan(sizes).trains
+
+
+def test_the_projection_is_no_part_of_the_tower_under_a_head_before_it() -> None:
+    sizes = {"image.0.up.weight": 4, "image.projection": 8, "text.projection": 8, "head.weight": 6}
+    both = joint(R["ft"], R["kim-probe"]).stages[0]
+    assert both.plan(sizes).trains == ("image.0.up.weight", "head.weight")
+    assert both.plan(sizes).held == 16
+    assert not both.plan(sizes).image_constant
+    assert R["ft"].stages[0].plan(sizes).trains == ("image.0.up.weight", "image.projection", "head.weight")
+    alone = both.model_copy(update={"trains": ("image", "image.projection", "head")})
+    with pytest.raises(ConfigError, match=r"names image\.projection, but a linear head on pooled features.*shared"):
+        alone.plan(sizes)
+    added = {**sizes, "adapters.lora.image.projection.up": 2}
+    with pytest.raises(ConfigError, match=r"names adapters\.lora, but"):
+        Stage(adapters=(Lora(),), trains=("adapters", "head"), head=both.head, fit=fit).plan(added)
+    # of a head that is kept it is known too
+    kept = then(R["kim-probe"], joint(R["ft"], R["kim-probe"]))
+    assert [stage.head.kind for stage in kept.stages] == ["linear", "keep"]
+    assert [stage.head for stage in kept.settled] == [R["kim-probe"].head] * 2
+    assert kept.settled[1].plan(sizes).trains == ("image.0.up.weight", "head.weight")
+    assert [stage.head for stage in R["lp-ft"].settled] == [Linear()] * 2
+
+
+def test_features_that_are_computed_once_and_moved_are_refused_when_it_is_planned() -> None:
+    sizes = {"image.0.up.weight": 4, "image.projection": 8, "text.0.up.weight": 1}
+    still = fit.model_copy(update={"sampling": "features"})
+    with pytest.raises(ConfigError, match=r"computes features once, but image\.0\.up\.weight trains"):
+        Stage(trains=("image", "text"), fit=still).plan(sizes)
+    assert Stage(trains=("image.projection", "text"), fit=still).plan(sizes).trunk_constant
 
 
 def test_two_adapters_of_one_kind_do_not_meet_in_one_place() -> None:

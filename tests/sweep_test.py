@@ -21,6 +21,7 @@ import likewise as lw
 import tiny
 from likewise.api import sweep
 from likewise.cli import run
+from likewise.cli.sweep import _number, _over, table
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import DataError, Interrupted, UsageError
@@ -139,12 +140,9 @@ def test_curves_are_the_cells_numbers_at_the_alpha_of_each(done: Sweep) -> None:
             assert row["interval"] == "pictures"
             assert (row["low"], row["high"]) == (own[0]["low"], own[0]["high"])
             assert row["low"] < row["high"]  # never a width of nothing
-        else:
-            error = np.std(values, ddof=1) / np.sqrt(2)
-            low, high = scipy.stats.t.interval(0.95, 1, loc=np.mean(values), scale=error)
-            assert (row["low"], row["high"]) == pytest.approx((max(0, low), min(1, high)))
-            assert row["interval"] == "seeds"
-    assert set(kinds) == {"seeds", "pictures"}
+        else:  # two seeds that differ: no interval is said, and both are there
+            assert (row["interval"], row["low"], row["high"]) == ("few", None, None)
+    assert set(kinds) == {"few", "pictures"}
     zero = [r for (method, _, domain), r in rows.items() if method == "zero-shot" and domain == "dark"]
     assert len({r["mean"] for r in zero}) == 1
     assert all(r["interval"] == "pictures" for r in zero)
@@ -220,6 +218,12 @@ def test_a_stopped_sweep_goes_on_where_it_was(
     )
     assert [path.stat().st_mtime_ns for path in finished] == before
     assert {r["n"] for r in wider.curves["rows"]} == {3}
+    over = [r for r in wider.curves["rows"] if r["interval"] == "seeds"]
+    assert over  # three are enough
+    for row in over:
+        error = np.std(row["values"], ddof=1) / np.sqrt(3)
+        low, high = scipy.stats.t.interval(0.95, 2, loc=np.mean(row["values"]), scale=error)
+        assert (row["low"], row["high"]) == pytest.approx((max(0, low), min(1, high)))
     assert [p.endswith("finished before") for p in more.parts] == [True, True, False]
     with pytest.raises(UsageError, match=r"/out holds another experiment; recipes\.ln differ"):
         sweep(plain, many, {"linear": methods["linear"]}, tmp_path / "out", resume=True, **asked)
@@ -246,6 +250,23 @@ def test_one_seed_carries_the_runs_own_interval(
         sweep(plain, many, linear, tmp_path / "other", shots=(1, 9), watch=watch)
     assert watch.parts == []
     assert not (tmp_path / "other").exists()
+
+
+def test_the_terminals_table_says_what_stands_beside_a_mean() -> None:
+    rows = [
+        {"method": m, "shots": 1, "domain": "id", "interval": kind, "n": len(values), "values": values,
+         "mean": float(np.mean(values)), "low": 0.5, "high": 0.75}
+        for m, kind, values in (("a", "seeds", [0.5, 0.6, 0.7]), ("b", "few", [0.5, 0.7]), ("c", "pictures", [0.6] * 3))
+    ]  # fmt: skip
+    curves = {"rows": rows, "shots": [1], "methods": {"a": {}, "b": {}, "c": {}}, "seeds": [0, 1, 2]}
+    cells = [_number(row) for row in rows]
+    half = scipy.stats.sem([50, 60, 70]) * scipy.stats.t.ppf(0.975, 2)
+    assert cells == [f"60.0 ± {half:.1f}", "60.0 (50.0, 70.0)", "60.0 (50.0-75.0)"]
+    assert list(table(curves, "id").columns[1].cells) == cells
+    assert _over(curves) == (
+        "mean and half of the 95 % t-interval over 3 seeds. In brackets: the number of each of 2 seeds, too few for an "
+        "interval. In brackets with a dash: a run's own 95 % interval over pictures, where the seeds agree."
+    )
 
 
 @pytest.fixture(scope="module")
@@ -286,10 +307,14 @@ def test_the_command_line_from_sweep_to_report(photos: Path, model: str, tmp_pat
     assert run([*many, "--resume"]) == 0
     told = capsys.readouterr()
     assert "cell 4 of 4: 4 shots, seed 1" in told.err
+    kinds = {row["interval"] for row in said["rows"]}
+    assert "few" in kinds
     for row in said["rows"]:
-        half = scipy.stats.sem(row["values"]) * scipy.stats.t.ppf(0.975, 1)
-        cell = f"{100 * row['mean']:.1f} ± {100 * half:.1f}"
-        assert cell in told.out or (row["interval"] == "pictures" and f"{100 * row['mean']:.1f} (" in told.out)
+        first, second = (f"{100 * value:.1f}" for value in row["values"])
+        cell = f"{100 * row['mean']:.1f} ("
+        assert f"{cell}{first}, {second})" in told.out or (row["interval"] == "pictures" and cell in told.out)
+    assert "±" not in told.out
+    assert "mean over 2 seeds. In brackets: the number of each of 2 seeds, too few for an interval." in told.out
     assert "in distribution" in told.out
 
     page = (out / "report.html").read_text()

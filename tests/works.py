@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 
 from likewise.adapters import AdapterConfig, add
@@ -13,6 +15,7 @@ from likewise.run.stage import Job
 
 def work_of(job: Job, recipe: Recipe, index: int = -1) -> Work:
     """Stage `index` of a recipe, ready to train. Its adapters and those of earlier stages stay in the encoder."""
+    frozen = copy.deepcopy(job.encoder) if recipe.stages[index].replay else None
     present: list[AdapterConfig] = []
     head: HeadModule | None = None
     stages = recipe.stages[: index % len(recipe.stages) + 1]
@@ -27,4 +30,6 @@ def work_of(job: Job, recipe: Recipe, index: int = -1) -> Work:
         elif isinstance(stage.head, Text):
             head = None
     captions, prompts = job.captions_of(stages[-1], present), job.prompts_of(present)
-    return Work(stages[-1], job.encoder, head, job.data.train, captions, prompts, job.seed, features=job.train_features)
+    settled = recipe.settled[len(stages) - 1]
+    return Work(settled, job.encoder, head, job.data.train, captions, prompts, job.seed, features=job.train_features,
+                frozen=frozen)  # fmt: skip

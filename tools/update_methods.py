@@ -24,11 +24,12 @@ from likewise.adapters import Adapter, AdapterConfig
 from likewise.config import Config
 from likewise.encoder import Encoder
 from likewise.encoders import load
-from likewise.encoders.samples import FAMILIES as LIBRARIES
+from likewise.encoders.pair import Pair
+from likewise.encoders.samples import NAMES as LIBRARIES
 from likewise.encoders.samples import sample
 from likewise.errors import ConfigError
 from likewise.heads import HeadConfig, Keep, Linear, Neighbours, Own, Text, Tip
-from likewise.losses import Contrastive
+from likewise.losses import Contrastive, Sigmoid
 from likewise.merging import Soup, Wise
 from likewise.names import Plan
 from likewise.recipe import Descent, Lbfgs, Majorize, Recipe, Sgd, Stage
@@ -39,6 +40,8 @@ from likewise.run.support import support
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "methods"
 COUNTED = {"ViT-B/16": "open_clip:ViT-B-16", "icon-clip": "icon-clip"}
+DINO = "DINO ViT-B/16"
+"""Beside it stands the text tower of CLIP ViT-B/16."""
 CLASSES, SHOTS = 10, 16
 PICTURES = CLASSES * SHOTS
 
@@ -57,17 +60,23 @@ class Notes:
         why = re.split(r"(?<=\.) ", why)[0].rstrip(".")
         if why not in self.reasons:
             self.reasons.append(why)
-        return f"{word} ({chr(ord('a') + self.reasons.index(why))})"
+        return f"{word} ({letters(self.reasons.index(why))})"
 
     def text(self) -> str:
-        return "".join(f"- ({chr(ord('a') + i)}) {why}.\n" for i, why in enumerate(self.reasons))
+        return "".join(f"- ({letters(i)}) {why}.\n" for i, why in enumerate(self.reasons))
+
+
+def letters(number: int) -> str:
+    """a to z, then aa, ab."""
+    first, last = divmod(number, 26)
+    return (chr(ord("a") + first - 1) if first else "") + chr(ord("a") + last)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; columns of numbers stand to the right."""
     plain = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     sides = [
-        "---:" if all(re.fullmatch(r"[\d,]+|no \(\w\)", row[i]) for row in plain) else "---" for i in range(len(head))
+        "---:" if all(re.fullmatch(r"[\d,]+|no \(\w+\)", row[i]) for row in plain) else "---" for i in range(len(head))
     ]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in [head, sides, *plain])
 
@@ -136,8 +145,10 @@ def text_work(stage: Stage, plan: Plan) -> str:
     if isinstance(head, HeadConfig) and head.live_text:
         return "each picture with each class, forward and backward"
     if isinstance(head, Text) and stage.fit is not None:
-        if isinstance(stage.loss, Contrastive):
-            return f"the batch's captions, forward{'' if plan.text_constant else ' and backward'}"
+        if isinstance(stage.loss, Contrastive | Sigmoid):
+            if plan.text_constant:
+                return "once"
+            return "the batch's captions, forward and backward"
         return "once" if plan.text_constant else "all classes, forward and backward"
     if isinstance(head, Keep | Neighbours) or (isinstance(head, Linear) and head.start == "zeros"):
         return "not asked"
@@ -153,7 +164,7 @@ def family_tables(family: str, counted: Mapping[str, Encoder], libraries: Mappin
         row: dict[str, Any] = support(recipe, libraries)
         keys = (*libraries, "folds", "path", "soup", "text")
         can.append([f"`{name}`", *(notes.mark(row[key]) for key in keys)])
-        found = plans(recipe, counted["ViT-B/16"], CLASSES, PICTURES)
+        found = plans(recipe, next(iter(counted.values())), CLASSES, PICTURES)
         both = list(zip(recipe.stages, found, strict=True))
         costs.append([
             f"`{name}`", "; then ".join(fitted(s) for s in recipe.stages), f"{steps(recipe, PICTURES, CLASSES):,}",
@@ -172,7 +183,7 @@ def family_tables(family: str, counted: Mapping[str, Encoder], libraries: Mappin
 
 def _number(recipe: Recipe, encoder: Encoder, notes: Notes) -> str:
     try:
-        return f"{sum(trained(plans(recipe, encoder, CLASSES, PICTURES)).values()):,}"
+        return f"{sum(trained(recipe, plans(recipe, encoder, CLASSES, PICTURES)).values()):,}"
     except ConfigError as error:
         return notes.mark(f"no: {error}")
 
@@ -273,10 +284,14 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
 def renewed() -> Iterator[tuple[Path, str]]:
     """Each page with what it should say."""
     counted = {title: load(name, weights=False) for title, name in COUNTED.items()}
+    dino = {DINO: Pair(load("timm:vit_base_patch16_224", weights=False), load(COUNTED["ViT-B/16"], weights=False))}
     libraries = {library: sample(library) for library in LIBRARIES}
     for family in FAMILIES:
         page = PAGES / f"{family}.md"
-        parts = {"table": family_tables(family, counted, libraries), "departs": departures(family)}
+        parts = {
+            "table": family_tables(family, dino if family == "captions" else counted, libraries),
+            "departs": departures(family),
+        }
         yield page, filled(page.read_text(), parts)
     page = PAGES / "README.md"
     names = ", ".join(f"`{name}`" for name in AS_PUBLISHED)

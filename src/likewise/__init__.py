@@ -13,13 +13,16 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "LikewiseError", "Run", "adapt", "load", "recipes", "sweep"]
+__all__ = ["Dataset", "LikewiseError", "Pair", "Pairs", "Run", "adapt", "caption", "load", "recipes", "sweep"]
 
 _HOMES = {
     "Dataset": ("likewise.data.records", "Dataset"),
     "LikewiseError": ("likewise.errors", "LikewiseError"),
+    "Pair": ("likewise.encoders.pair", "Pair"),
+    "Pairs": ("likewise.data.captions", "Pairs"),
     "Run": ("likewise.run.adapt", "Run"),
     "adapt": ("likewise.api", "adapt"),
+    "caption": ("likewise.api", "caption"),
     "load": ("likewise.encoders", "load"),
     "recipes": ("likewise.recipes", None),
     "sweep": ("likewise.api", "sweep"),

@@ -1,4 +1,4 @@
-"""The main job as one call, once or as a few-shot sweep: what `likewise adapt` does, from Python."""
+"""Each job as one call: what `likewise adapt`, once or as a few-shot sweep, and `likewise caption` do, from Python."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from likewise.data.records import Dataset
+from likewise.data.captions import Pairs
+from likewise.data.records import Dataset, Split
 from likewise.encoder import Encoder
 from likewise.errors import UsageError, near
 from likewise.recipe import Machine, Recipe
-from likewise.recipes import LADDERS, RECIPES, get
+from likewise.recipes import LADDERS, RECIPES, for_captions, get
 from likewise.report import write_report
 from likewise.run.adapt import Run, Settings
 from likewise.run.adapt import adapt as run_adapt
+from likewise.run.caption import ALPHAS
+from likewise.run.caption import caption as run_caption
 from likewise.run.sweep import Plan, Sweep
 from likewise.run.sweep import sweep as run_sweep
 from likewise.run.watch import Watch
@@ -106,3 +109,34 @@ def sweep(
             write_report([run.path], run.path / "report.html")
     write_report([folder], folder / "report.html")
     return Sweep.load(folder)
+
+
+def caption(
+    encoder: Encoder,
+    pairs: Pairs,
+    recipe: str | Recipe | Mapping[str, Recipe],
+    judges: Dataset | Sequence[Dataset],
+    out: Path | str | None = None,
+    *,
+    replayed: Split | None = None,
+    **settings: Any,
+) -> Run:
+    """Tune an image tower on pictures with captions, choose alpha by its neighbours, judge it once, write a report.
+
+    `encoder` has both towers: a CLIP, or `encoders.pair.Pair` of two. `recipe` names `caption-*` recipes or holds
+    values; `judges` are labelled data, the first of which chooses. `settings` are `Settings` fields (seed, alphas,
+    time_limit, resume, overwrite), `machine` and `watch`. Raises `LikewiseError` as documented in
+    `likewise.run.caption.caption`.
+    """
+    machine, watch = settings.pop("machine", None) or Machine(), settings.pop("watch", None) or Watch()
+    if isinstance(recipe, str):
+        names = [part.strip() for part in recipe.split(",") if part.strip()]
+        recipe = dict(for_captions(name, encoder.rate_scale, encoder.new) for name in names)
+    elif isinstance(recipe, Recipe):
+        recipe = {recipe.title or "recipe": recipe}
+    data = [judges] if isinstance(judges, Dataset) else list(judges)
+    folder = Path(out) if out is not None else next_folder(Path(pairs.name).stem)
+    how = Settings.parse({"alphas": ALPHAS, **settings}, "settings"), machine, watch
+    run = run_caption(encoder, pairs, recipe, data, folder, replayed=replayed, how=how)
+    write_report([run.path], run.path / "report.html")
+    return run

@@ -14,6 +14,10 @@ Z = 1.959963984540054
 """Normal quantile of a two-sided 95 % interval."""
 
 
+FEWEST = 3
+"""Repetitions below which no interval is shown: of two, Student's is 12.7 standard errors to each side."""
+
+
 class Estimate(NamedTuple):
     """A value with its 95 % interval and the number of pictures behind it."""
 

@@ -3,7 +3,7 @@
 Evaluation decodes each picture once, for however many points of a WiSE path are asked about.
 """
 
-# B images, C classes, D shared width, N pictures, W pooled width.
+# B images, C classes, D shared width, N pictures, U texts, W pooled width.
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from likewise import files
-from likewise.adapters import AdapterConfig, add
+from likewise.adapters import AdapterConfig, add, settings_in
 from likewise.config import fingerprint
 from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.records import Split
-from likewise.encoder import Encoder
-from likewise.heads import HeadModule, Reads
+from likewise.encoder import Encoder, weights_hash
+from likewise.heads import HeadModule, Reads, check_words, encode
 from likewise.names import tower_of
 
 FORMAT = 2
@@ -93,7 +93,8 @@ def features(
 
     Raises `ConfigError` where there are no pooled features.
 
-    The key is the content: weights, spec, file list with sizes and times, batch (it can move the last bit), format.
+    The key is the content: weights, spec, what stands in it, file list with sizes and times, batch (it can move the
+    last bit), format.
     """
     if reads == "pooled":
         encoder.pooled_width  # noqa: B018  (raises where there are none)
@@ -106,6 +107,7 @@ def features(
         batch,
         str(encoder.device),
         torch.__version__,
+        *settings_in(encoder),
     ]
     key = fingerprint(about)
     entry = (cache or files.cache_folder()) / "features" / key
@@ -123,12 +125,41 @@ def features(
             rows["pooled"].append(embedded.pooled_BW.float().cpu())
         progress(done := done + len(part.index_B), len(split))
     found = {name: torch.cat(parts) for name, parts in rows.items() if parts}
+    _kept(entry, "features.safetensors", found)
+    return found[reads]
+
+
+@torch.no_grad()
+def text_rows(encoder: Encoder, texts: Sequence[str], *, cache: Path | None = None) -> Tensor:
+    """The text tower's unit rows_UD of texts, from the cache where the same tower was asked the same before.
+
+    Raises `ConfigError` for a text with a learned word in it where the encoder has none.
+    """
+    mine = {n: p for n, p in encoder.parameters_by_name().items() if tower_of(n) in ("text", "both")}
+    about = [FORMAT, encoder.spec.digest, weights_hash(mine), list(texts), str(encoder.device), torch.__version__]
+    about += settings_in(encoder)
+    entry = (cache or files.cache_folder()) / "texts" / fingerprint(about)
+    if files.whole(entry):
+        stored = files.read_tensors(entry / "rows.safetensors")["rows"]
+        if len(stored) == len(texts) and bool(torch.isfinite(stored).all()):
+            return stored
+    order = sorted(range(len(texts)), key=lambda u: (len(texts[u]), texts[u]))  # a chunk is as narrow as its texts
+    asked = [texts[u] for u in order]
+    tokens_UL = encoder.tokenize(asked).to(encoder.device)
+    check_words(encoder, asked, tokens_UL)
+    rows_UD = encode(encoder, tokens_UL).float().cpu()
+    found_UD = torch.empty_like(rows_UD)
+    found_UD[order] = rows_UD
+    _kept(entry, "rows.safetensors", {"rows": found_UD})
+    return found_UD
+
+
+def _kept(entry: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
     try:
         with files.new_folder(entry) as folder:
-            files.write_tensors(folder / "features.safetensors", found)
+            files.write_tensors(folder / name, dict(tensors))
     except OSError:  # a cache that cannot be written costs time, not truth
         pass
-    return found[reads]
 
 
 @torch.no_grad()

@@ -80,6 +80,18 @@ def test_adapt_leaves_a_run_that_the_other_commands_read(
         assert mine["value"] == theirs["value"]
     assert len(json.loads((out / "data" / "access.json").read_text())) == 2
 
+    # of one method alone it is the same
+    assert run(["interpolate", str(out), "--alpha", "0,1", "--method", "linear", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == [r for r in path if r["method"] == "linear"] == path
+    for name, said_of in (
+        ("linaer", r"has no method «linaer». Did you mean linear? Methods of this run with a path: linear."),
+        ("linear,knn", "knn has no path to the pretrained model: a neighbours head"),
+        (",", "names no method"),
+    ):
+        assert run(["interpolate", str(out), "--method", name]) == 2
+        assert said_of in capsys.readouterr().err
+    assert len(json.loads((out / "data" / "access.json").read_text())) == 3  # which read no report split
+
     assert run(["report", str(out), "-o", str(tmp_path / "again.html")]) == 0
 
     # the model is an open_clip folder, and what open_clip builds from it is what we built
@@ -97,7 +109,7 @@ def test_adapt_leaves_a_run_that_the_other_commands_read(
         run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--json", "--resume"]) == 0
     )
     assert json.loads(capsys.readouterr().out)["rows"] == said["rows"]
-    assert len(json.loads((out / "data" / "access.json").read_text())) == 2  # and reads no report split again
+    assert len(json.loads((out / "data" / "access.json").read_text())) == 3  # and reads no report split again
     # another question may not be mixed in
     assert (
         run(["adapt", str(photos), "-o", str(out), "-e", model, "--methods", "knn,linear", "--seed", "1", "--resume"])
@@ -113,6 +125,19 @@ def test_train_edits_the_recipe(photos: Path, model: str, tmp_path: Path, capsys
     assert "epochs: 1\n" in (tmp_path / "run" / "config.yaml").read_text()
     assert run([*words[:3], "stages.0.fit.epoch=1", "-e", model]) == 2
     assert "Did you mean epochs" in capsys.readouterr().err
+
+
+def test_edits_after_adapts_data_are_sent_to_train(photos: Path, capsys: Said) -> None:
+    assert run(["adapt", str(photos), "stages.0.fit.lr=1e-3", "--methods", "ln", "seed=1"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error U01: adapt compares methods as they are, and stages.0.fit.lr=1e-3 edits one.")
+    assert f"likewise train METHOD {photos} stages.0.fit.lr=1e-3 seed=1 (methods" in said
+    assert run(["adapt", str(photos), "winter/"]) == 2
+    assert "winter/ is one too many. Data from elsewhere: --ood NAME=winter/." in capsys.readouterr().err
+    assert run(["check", str(photos), "winter/"]) == 2  # elsewhere it is Typer that says it
+    assert "unexpected extra argument" in capsys.readouterr().err
+    assert run(["adapt", "--help"]) == 0
+    assert "FURTHER" not in capsys.readouterr().out
 
 
 def test_a_model_with_something_added_is_kept_and_read(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
@@ -311,6 +336,21 @@ def test_dry_run_writes_nothing(photos: Path, model: str, tmp_path: Path, capsys
     assert "steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_classes_that_texts_cannot_tell_apart(
+    photos: Path, model: str, tmp_path: Path, capsys: Said, dry: list[str]
+) -> None:
+    (photos / "right").rename(photos / "LEFT")
+    words = ["adapt", str(photos), "-e", model, "-o", str(tmp_path / "run"), *dry, "--methods"]
+    assert run([*words, "linear,ln"]) == 1
+    said = capsys.readouterr().err
+    assert "error D16: «LEFT» and «left» are the same tokens" in said
+    assert "and ln would have no other way" in said
+    assert not (tmp_path / "run").exists()
+    assert run([*words, "linear"]) == 0
+    assert "D16 «LEFT» and «left» are the same tokens" in capsys.readouterr().err
+
+
 def test_plan_as_json(capsys: Said, model: str) -> None:
     assert run(["plan", "ln", "-e", model, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -338,7 +378,10 @@ def test_a_method_that_an_encoder_cannot_have_says_why(
     said = capsys.readouterr().err
     assert "maple" in said
     assert "no transformer blocks in its image tower" in said
-    assert not (tmp_path / "run" / "methods").exists()  # said before anything was trained
+    assert not (tmp_path / "run").exists()  # said before anything was trained, or written
+    # so that the command, mended, runs as if it were the first
+    assert run(["adapt", str(photos), "-e", resnet, "--methods", "linear", "-o", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
 
 
 def test_lists_and_schema(capsys: Said) -> None:

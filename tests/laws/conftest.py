@@ -19,15 +19,22 @@ from likewise.run.tuned import Tuned
 from likewise.run.watch import Watch
 from tiny import everything, make_job, shrunk
 
+Content = dict[str, torch.Tensor]
+
 
 class Last(Watch):
     """Keeps a copy of everything in the encoder as of the last step that was reported."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder, self.seen = encoder, everything(encoder)
+    def __init__(self, encoder: Encoder, before: Content) -> None:
+        self.encoder, self.before, self.seen = encoder, before, before
 
     def bar(self, name: str, done: int, total: int, note: str = "") -> None:
-        self.seen = everything(self.encoder)
+        self.seen = thrifty(everything(self.encoder), self.before)
+
+
+def thrifty(content: Content, before: Content) -> Content:
+    """The same, holding once what has not changed: a session keeps what hundreds of trainings left."""
+    return {n: before[n] if n in before and torch.equal(value, before[n]) else value for n, value in content.items()}
 
 
 @dataclass
@@ -39,26 +46,31 @@ class Trained:
     job: Job
     tuned: Tuned
     folder: Path
-    before: dict[str, torch.Tensor]
-    during: dict[str, torch.Tensor]
-    after: dict[str, torch.Tensor]
+    before: Content
+    during: Content
+    after: Content
 
 
 @pytest.fixture(scope="session")
 def train(
     fresh: Callable[[str], Encoder], data: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, str, str], Trained]:
-    """Train a recipe, shrunk, on a newly loaded tiny encoder, in a folder of its own."""
+    """Train a recipe, shrunk, in a folder of its own: the first time on an encoder that all recipes hand on as they got
+    it, again on a newly loaded one."""
+    handed: dict[str, tuple[Encoder, Content]] = {}
 
     def go(kind: str, name: str, folder: str) -> Trained:
-        encoder = fresh(kind)
+        encoder = fresh(kind) if folder != "first" or kind not in handed else handed[kind][0]
+        before = handed[kind][1] if kind in handed else everything(encoder)
+        if folder == "first":
+            handed[kind] = encoder, before
         job = make_job(encoder, data)
-        job.watch = last = Last(encoder)
-        before = everything(encoder)
+        job.watch = last = Last(encoder, before)
         place = tmp_path_factory.getbasetemp() / "laws" / folder / kind / name
         recipe = shrunk(RECIPES[name])
         tuned = fit_method(name, recipe, job, place)
-        return Trained(name, recipe, job, tuned, place, before, last.seen, everything(encoder))
+        after = thrifty(everything(encoder), before)
+        return Trained(name, recipe, job, tuned, place, before, last.seen, after)
 
     return go
 

@@ -11,22 +11,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+from torch import nn
 
 from likewise.adapters import add, grafted
+from likewise.data.records import Dataset
 from likewise.encoder import Encoder
+from likewise.errors import ConfigError
 from likewise.heads import Conditional, Given, text_head
 from likewise.predict import placed, predict
-from likewise.recipe import Recipe
+from likewise.recipe import Recipe, joint, then
 from likewise.recipes import RECIPES
 from likewise.run.method import fit_method
 from likewise.run.planning import plans
 from likewise.run.planning import trained as trained_names
 from likewise.run.tuned import points
-from tiny import MODELS, pixels
+from tiny import MODELS, make_job, pixels, shrunk
+from vision import BLOCKLESS, IN_BLOCKS, KINDS, ON_VISION, PAIRS
 
-ALL = [(kind, name) for kind in ("plain", "icon") for name in RECIPES]
-"""Every recipe on open_clip's own tower and on timm's."""
+ALL = [*((kind, name) for kind in ("plain", "icon") for name in RECIPES), *ON_VISION]
+"""Every recipe on open_clip's own tower and on timm's; those for captions on vision encoders beside a text tower."""
 STILL = [*ALL, *(("resnet", name) for name in ("ln", "ft", "flyp"))]
 """And where there are running statistics to disturb."""
 Get = Callable[[str, str], Any]
@@ -34,7 +39,7 @@ Get = Callable[[str, str], Any]
 
 def named(recipe: Recipe, encoder: Encoder) -> set[str]:
     """What the recipe's stages name, head and adapters included."""
-    return set(trained_names(plans(recipe, encoder, 3, 18)))
+    return set(trained_names(recipe, plans(recipe, encoder, 3, 18)))
 
 
 def start_of(run: Any) -> dict[str, torch.Tensor]:
@@ -46,7 +51,16 @@ def start_of(run: Any) -> dict[str, torch.Tensor]:
 
 def test_every_recipe_is_under_the_laws() -> None:
     assert {name for _, name in ALL} == set(RECIPES)
-    assert {kind for kind, _ in STILL} <= set(MODELS)
+    assert {kind for kind, _ in STILL} <= {*MODELS, *PAIRS}
+
+
+@pytest.mark.parametrize("kind", BLOCKLESS)
+@pytest.mark.parametrize("name", IN_BLOCKS)
+def test_what_stands_in_blocks_is_refused_where_there_are_none(
+    fresh: Callable[[str], Encoder], kind: str, name: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"no place «image\.\*.*has no transformer blocks"):
+        plans(RECIPES[name], fresh(kind), 3, 18)
 
 
 @pytest.mark.parametrize(("kind", "name"), STILL)
@@ -129,6 +143,41 @@ def closed_form(kind: str, pattern: str) -> int:
     return forms[pattern]  # a recipe with another pattern writes its closed form here
 
 
+FILMED = {
+    "with-resnet": {
+        "caption-film": ("conv1.1", "bn1", *(f"layer{i}.0.bn{k}" for i in (1, 2, 3, 4) for k in (1, 2))),
+        "caption-film-blocks": tuple(f"layer{i}.0" for i in (1, 2, 3, 4)),
+    },
+    "with-efficientnet": {
+        "caption-film": ("bn1", *(f"blocks.{i}.0.bn{k}" for i in range(5) for k in (1, 2) if (i, k) != (0, 2))),
+        "caption-film-blocks": tuple(f"blocks.{i}.0" for i in range(5)),
+    },
+}
+"""timm's modules on which the FiLM recipes stand in convolutional networks."""
+
+
+def vision_form(kind: str, name: str, pattern: str) -> int:
+    """How many numbers a caption recipe's pattern names on a pair, from timm's own module and its classes."""
+    architecture, _, arguments = KINDS[PAIRS[kind]]
+    model = timm.create_model(architecture, num_classes=0, **arguments)
+    norms = [m for m in model.modules() if isinstance(m, nn.LayerNorm | nn.modules.batchnorm._BatchNorm)]
+    every = sum(p.numel() for m in norms for p in m.parameters())
+    width = model.num_features
+    if pattern != "adapters":
+        whole = sum(p.numel() for p in model.parameters()) + width * 16
+        return {"image": whole, "image.projection": width * 16, "scale": 1, "image.*norm*": every}[pattern]
+    if name == "caption-film-channels":
+        return every
+    if kind in BLOCKLESS:
+        seen: dict[str, int] = {}
+        for at in FILMED[kind][name]:
+            model.get_submodule(at).register_forward_hook(lambda m, x, y, at=at: seen.update({at: y.shape[1]}))
+        model.eval()(torch.zeros(1, 3, 32, 32))
+        return sum(2 * channels for channels in seen.values())
+    forms = {"caption-film": 2 * 4 * 32, "caption-film-blocks": 2 * 2 * 32, "caption-lora": 2 * 3 * 4 * 2 * 32}
+    return forms.get(name, 2 * module(32))
+
+
 def module(width: int) -> int:
     """A bottleneck of 24: two matrices, two biases."""
     return 2 * width * 24 + 24 + width
@@ -164,6 +213,12 @@ def added(kind: str, name: str) -> int:
         "vpt-shallow": 8 * width,
         "vpt-deep": 8 * width * depth,
         "maple": 2 * (2 * 16 + 16 * width + width),
+        "caption-film": depth * 4 * width,
+        "caption-film-blocks": depth * 2 * width,
+        "caption-film-channels": depth * 4 * width + 2 * width + (2 * width if kind == "plain" else 0),
+        "caption-bottleneck": depth * module(width),
+        "caption-token-replay": depth * module(width),
+        "caption-lora": depth * 3 * 4 * 2 * width,
         "prompt": 5 * 16,
         "adapter": 2 * module(16),
         "compacter-text": 64 + 2 * hypercomplex(16),
@@ -186,7 +241,11 @@ def head_numbers(kind: str, name: str) -> int:
 
 def expected(kind: str, name: str, trains: tuple[str, ...]) -> int:
     """What these patterns of a recipe name, all told."""
+    if kind in PAIRS:
+        return sum(vision_form(kind, name, p) for p in trains if "image" not in trains or p in ("image", "scale"))
     own = {"adapters": added, "head": head_numbers}
+    if "image" in trains:  # the projection is a part of it
+        trains = tuple(p for p in trains if p != "image.projection")
     return sum(own[p](kind, name) if p in own else closed_form(kind, p) for p in trains)
 
 
@@ -202,6 +261,43 @@ def test_counted(trained: Get, kind: str, name: str) -> None:
     assert len(plans) == sum(stage.fit is not None for stage in run.recipe.stages)
     for plan, stage in zip(plans, [s for s in run.recipe.stages if s.fit], strict=True):
         assert sum(plan["counts"]) == expected(kind, name, stage.trains)
+
+
+NORMS = 2 * 32 * (2 * 2 + 2), 2 * 16 * (2 * 2 + 1)
+"""Numbers in the norms of the plain encoder's image and text tower."""
+WHOLE = 3 * 8 * 8 * 32 + 32 + 5 * 32 + 2 * 32 + 2 * block(32) + 2 * 32
+"""And in its image tower up to the projection."""
+REPLACED = {
+    # the probe's numbers are gone with the probe; the norms, trained twice, count once
+    "text after a joint probe": (then(RECIPES["kim-joint-probe"], RECIPES["kim-ln"]), sum(NORMS)),
+    "cosine after a joint probe": (then(RECIPES["kim-joint-probe"], RECIPES["cosine"]), NORMS[0] + 3 * 16),
+    "neighbours after a joint probe": (then(RECIPES["kim-joint-probe"], RECIPES["knn"]), NORMS[0]),
+    "kept": (then(RECIPES["kim-joint-probe"], RECIPES["kim-probe"]), NORMS[0] + 3 * 33),
+    # a head on pooled features never asks the projection
+    "tower and probe": (joint(RECIPES["ft"], RECIPES["kim-probe"]), WHOLE + 3 * 33),
+    "tower under a probe that is kept": (
+        then(RECIPES["kim-probe"], joint(RECIPES["ft"], RECIPES["kim-probe"])), WHOLE + 3 * 33
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_what_the_final_model_has_not_is_not_counted(
+    fresh: Callable[[str], Encoder], data: Dataset, tmp_path: Path, what: str
+) -> None:
+    recipe, numbers = shrunk(REPLACED[what][0]), REPLACED[what][1]
+    job = make_job(fresh("plain"), data)
+    names = trained_names(recipe, plans(recipe, job.encoder, 3, 18))
+    before = job.encoder.state()
+    tuned = fit_method("made", recipe, job, tmp_path)
+    assert tuned.trained == sum(names.values()) == numbers
+    assert set(tuned.values) == {n for n in names if not n.startswith("head.")}
+    assert all(not torch.equal(value, before[n]) for n, value in tuned.values.items())
+    assert "image.projection" not in tuned.values
+    own = {} if tuned.head is None else dict(tuned.head.named_parameters())
+    assert {n: p.numel() for n, p in own.items()} == {
+        n.removeprefix("head."): count for n, count in names.items() if n.startswith("head.")
+    }
 
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
@@ -250,6 +346,9 @@ def test_a_wise_path_ends_at_the_pretrained_and_at_the_tuned_model(
     adapters = [adapter.for_classes(3) for adapter in run.recipe.adapters]
     with torch.no_grad():
         views_BCHW = pixels(other)
+        other.put(
+            {n: value for n, value in tuned.values.items() if n in other.new}
+        )  # a projection has no pretrained end
         want_zero = text_head(other, job.prompts)(other.image(views_BCHW).shared_BD)
         add(other, adapters, job.seed)
         other.put(tuned.values)
@@ -268,7 +367,7 @@ def test_a_wise_path_ends_at_the_pretrained_and_at_the_tuned_model(
     assert np.abs(zero.logits_NC - one.logits_NC).max() > 1e-6
     assert np.abs(half.logits_NC - one.logits_NC).max() > 1e-7
     if run.recipe.merge.first == 1 and not adapters:
-        for n in path[0.5].values:  # the middle is the mean
+        for n in set(path[0.5].values) - other.new:  # the middle is the mean
             mean = (tuned.values[n].double() + job.encoder.state([n])[n].double()) / 2
             torch.testing.assert_close(path[0.5].values[n].double(), mean, rtol=1e-5, atol=1e-7)
 

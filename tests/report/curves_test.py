@@ -163,6 +163,61 @@ def test_where_seeds_agree_no_band_is_drawn(tmp_path: Path) -> None:
     assert "Some bands reach beyond the drawing" in seen(text)
 
 
+def two_seeds(folder: Path, kind: str = "few") -> Path:
+    """A sweep of two seeds, as the run room writes it, or as it once did with an interval over them."""
+    make_sweep(folder, seeds=(0, 1))
+    tree = json.loads((folder / "curves.json").read_text())
+    for row in tree["rows"]:
+        if row["interval"] == "seeds":
+            row |= {"interval": kind, "low": None, "high": None} if kind == "few" else {"low": 0.0, "high": 1.0}
+    (folder / "curves.json").write_text(json.dumps(tree))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["few", "seeds"])
+def test_two_seeds_are_shown_themselves_and_no_interval(tmp_path: Path, kind: str) -> None:
+    folder = two_seeds(tmp_path / "sweep", kind)
+    text = written(folder)
+    words = seen(text)
+    drawn = "".join(re.findall(r"<svg.*?</svg>", text, re.S))
+    assert 'class="band"' not in drawn
+    assert 'class="interval' not in drawn
+    assert "Two seeds are too few for an interval" in words
+    assert "‡ 2 seeds: too few for an interval, so the number of each stands in its place" in words
+    assert "t-intervals over seeds" not in words
+    assert "FLYP flyp 80.0 79.5, 80.5 ‡ α = 0.2–0.4 82.0 81.5, 82.5 ‡" in words.replace("\u202f", " ")
+    assert "ZERO-SHOT zero-shot 80.0 75.0–85.0 †" in words
+    markdown = (folder / "report.md").read_text()
+    assert "| 80.0 (79.5, 80.5 ‡) | 82.0 (81.5, 82.5 ‡) |" in markdown
+    assert "‡ too few seeds for an interval, so the number of each." in markdown
+    # both stand on the drawing, above and below their mean
+    svg = re.search(r"<svg.*?</svg>", text, re.S)
+    assert svg
+    colour = re.escape("--c:var(--m4)")
+    dot = r'class="{}" style="{}" cx="([\d.]+)" cy="([\d.]+)"'
+    found = [re.findall(dot.format(kind, colour), svg[0]) for kind in ("step", "seed")]
+    means, each = ([(float(x), float(y)) for x, y in pairs] for pairs in found)
+    assert (len(means), len(each)) == (4, 8)
+    for (x, y), (a, b) in zip(means, zip(each[::2], each[1::2], strict=True), strict=True):
+        assert a[0] == b[0] == x
+        assert a[1] > y > b[1]
+        assert (a[1] + b[1]) / 2 == pytest.approx(y, abs=0.2)
+    assert "reach beyond the drawing" not in words
+
+
+def test_a_method_that_few_of_the_seeds_have_is_marked(tmp_path: Path) -> None:
+    folder = make_sweep(tmp_path / "sweep")
+    assert "‡" not in written(folder)
+    tree = json.loads((folder / "curves.json").read_text())
+    row = next(r for r in tree["rows"] if (r["method"], r["shots"], r["domain"]) == ("ln", 4, "id"))
+    row |= {"interval": "few", "n": 2, "values": [0.8, 0.82], "low": None, "high": None}
+    (folder / "curves.json").write_text(json.dumps(tree))
+    words = seen(written(folder))
+    assert "81.0 80.0, 82.0 ‡ 2 seeds" in words
+    assert "Small dots: a method that 2 of the seeds have, too few for an interval" in words
+    assert "95 % t-intervals over seeds" in words.replace("\xa0", " ")
+
+
 def test_one_seed_and_one_shot_count(tmp_path: Path) -> None:
     one = seen(written(make_sweep(tmp_path / "one", seeds=(7,))))
     assert "One seed. Bands: each run's own 95 % interval over its pictures" in one

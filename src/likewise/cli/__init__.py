@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from likewise.cli import again, data, jobs, ship, show
+from likewise.cli import again, caption, data, jobs, ship, show
 from likewise.errors import LikewiseError
 
 EXAMPLES = """
@@ -24,6 +24,7 @@ likewise check photos/                         what is wrong with the data
 likewise plan ln                               what a method would train, in numbers
 likewise train flyp photos/ stages.0.fit.lr=1e-4
 likewise predict runs/photos-01 new.jpg        with the adapted model
+likewise caption icon-captions --eval iconshift   tune a vision encoder on captions
 """
 
 
@@ -39,9 +40,10 @@ def _exiting(function: Callable[..., int]) -> Callable[..., None]:
 
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
-for room in (jobs, again, data, ship, show):
+for room in (jobs, caption, again, data, ship, show):
     for function in room.COMMANDS:
-        app.command(function.__name__.rstrip("_"))(_exiting(function))
+        further = {"allow_extra_args": function is jobs.adapt}  # which says itself where edits go
+        app.command(function.__name__.rstrip("_"), context_settings=further)(_exiting(function))
 
 
 def main(arguments: list[str] | None = None) -> None:

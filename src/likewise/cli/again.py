@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from likewise.cli.data import Data, ImageCol, ImageRoot, Json, LabelCol
+from likewise.cli.data import Data, ImageCol, ImageRoot, Json, LabelCol, open_data, source_options
 from likewise.cli.jobs import Device, Workers, machine_for
 from likewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from likewise.recipe import Machine
 
 
 def eval_(
@@ -25,8 +28,11 @@ def eval_(
     from likewise.datasets import DATASETS
     from likewise.run.again import evaluate, labelled
     from likewise.run.artifact import Predictor
+    from likewise.run.caption_again import is_captions
 
     machine = machine_for(device, workers)
+    if is_captions(run):
+        return _judge(run, data, source_options(image_col, label_col, "", image_root), machine, json_)
     classes = Predictor.load(run).classes
     if data in DATASETS:
         splits = DATASETS[data]().read_report("likewise eval")
@@ -47,32 +53,59 @@ def eval_(
     return 0
 
 
-def interpolate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    alpha: Annotated[str, typer.Option(help="0:1:0.1 (ends included) or 0,0.5,1.")] = "0:1:0.1",
-    json_: Json = False, device: Device = "auto", workers: Workers = 0,
-) -> int:  # fmt: skip
-    """The WiSE path of every tuned method of a run, finely: alpha 0 is the pretrained model, 1 the tuned one."""
-    from likewise.cli.terminal import Bars, alphas, listing, percent
+def _judge(run: Path, data: str, source: dict[str, object], machine: Machine, json_: bool) -> int:
+    """`eval` of a run on captions: its tower's features on labelled data, whose own training pictures vote."""
+    from likewise.cli.terminal import Bars, listing, percent
     from likewise.cli.terminal import out as screen
-    from likewise.run import again
+    from likewise.run.caption_again import judge
     from likewise.run.results import find
 
     with Bars(quiet=json_) as watch:
-        found = again.interpolate(run, alphas(alpha), machine_for(device, workers), watch)
+        rows = judge(run, open_data(data, [], source, watch), machine, watch)
+    if json_:
+        print(json.dumps({"rows": rows, "out": str(run)}))
+        return 0
+    metrics = list(dict.fromkeys(r["metric"] for r in rows))
+    lines = [
+        [d, *(percent(find(rows, domain=d, metric=m)) for m in metrics)]
+        for d in dict.fromkeys(r["domain"] for r in rows)
+    ]
+    screen.print(listing(("data", *metrics), lines))
+    return 0
+
+
+def interpolate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    alpha: Annotated[str, typer.Option(help="0:1:0.1 (ends included) or 0,0.5,1.")] = "0:1:0.1",
+    method: Annotated[str, typer.Option("--method", "--methods", help="Only these methods of the run, names with commas.")] = "",
+    json_: Json = False, device: Device = "auto", workers: Workers = 0,
+) -> int:  # fmt: skip
+    """The WiSE path of a run's tuned methods, finely: alpha 0 is the pretrained model, 1 the tuned one."""
+    from likewise.cli.terminal import Bars, alphas, listing, percent
+    from likewise.cli.terminal import out as screen
+    from likewise.run import again, caption_again
+    from likewise.run.results import find
+
+    names = list(dict.fromkeys(part.strip() for part in method.split(",") if part.strip()))
+    if method and not names:
+        raise UsageError("C01", f"--method {method} names no method. Leave it out for all of the run's.")
+    with Bars(quiet=json_) as watch:
+        metric = caption_again.CHOOSES if caption_again.is_captions(run) else "accuracy"
+        along = again.interpolate if metric == "accuracy" else caption_again.interpolate
+        found = along(run, alphas(alpha), machine_for(device, workers), watch, names)
     if json_:
         print(json.dumps({**found, "out": str(run)}))
         return 0
     rows = found["rows"]
     domains = list(dict.fromkeys(r["domain"] for r in rows if r["split"] == "report"))
     lines = []
-    for method, a in dict.fromkeys((r["method"], r["alpha"]) for r in rows):
-        want: dict[str, Any] = {"method": method, "alpha": a, "metric": "accuracy"}
+    for name, a in dict.fromkeys((r["method"], r["alpha"]) for r in rows):
+        want: dict[str, Any] = {"method": name, "alpha": a, "metric": metric}
         cells = [
             percent(find(rows, split="select", **want)),
             *(percent(find(rows, split="report", domain=d, **want)) for d in domains),
         ]
-        lines.append([method, f"{a:g}", *cells])
+        lines.append([name, f"{a:g}", *cells])
     screen.print(listing(("method", "alpha", "select", *domains), lines))
     return 0
 

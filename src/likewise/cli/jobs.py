@@ -94,7 +94,10 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
         folder = Path(out) if out else last_folder(name) if rest["resume"] else next_folder(name)
         if dry:
             from likewise.cli.show import describe
+            from likewise.run.before import foresee
 
+            for finding in foresee(model, opened, recipes, recipes):
+                watch.say(f"{finding.code} {finding.message}")
             screen.print(describe(recipes, model, opened), markup=False)
             screen.print(f"would write {folder}{foreseen(opened, grid, rest['allow_short'])}", soft_wrap=True)
             return 0
@@ -127,7 +130,7 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
 
 
 def adapt(
-    data: Data, output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [],
+    further: typer.Context, data: Data, output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [],
     methods: Annotated[str, typer.Option(help="Names with commas, instead of an effort's ladder (likewise ls methods).")] = "",
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     shots: Shots = "0", allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "", time_limit: Limit = "", resume: Resume = False,
@@ -139,6 +142,8 @@ def adapt(
     from likewise.api import ladder
     from likewise.cli.terminal import seconds
 
+    if further.args:
+        raise UsageError("U01", _too_much(data, further.args))
     grid = cells(shots, seed, seeds)
     source = source_options(
         image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, grid["seeds"][0])
@@ -148,6 +153,17 @@ def adapt(
     return _go(
         lambda model: ladder(methods or None, effort, model.rate_scale), encoder, data, ood, source, output, rest
     )
+
+
+def _too_much(data: str, words: list[str]) -> str:
+    """What to do with words after adapt's data."""
+    edits = [word for word in words if "=" in word]
+    if edits:
+        return (
+            f"adapt compares methods as they are, and {edits[0]} edits one. Edits go with one method: "
+            f"{shlex.join(['likewise', 'train', 'METHOD', data, *edits])} (methods: likewise ls methods)."
+        )
+    return f"adapt takes one DATA, here {data}; {words[0]} is one too many. Data from elsewhere: --ood NAME={words[0]}."
 
 
 def train(

@@ -25,7 +25,7 @@ def describe(recipes: Mapping[str, Recipe], encoder: Encoder, data: Dataset) -> 
 
     lines = []
     for name, recipe in recipes.items():
-        total = sum(trained(plans(recipe, encoder, len(data.classes), len(data.train))).values())
+        total = sum(trained(recipe, plans(recipe, encoder, len(data.classes), len(data.train))).values())
         count = steps(recipe, len(data.train), len(data.classes))
         lines.append(f"{name:16} trains {total:>12,} numbers, {count:>6} steps   {recipe.title} ({recipe.paper})")
     return "\n".join(lines)
@@ -45,7 +45,7 @@ def plan(
 
     name, value = recipe_of(recipe)
     model = load(encoder, weights=False)
-    found = trained(plans(value, model, classes, pictures))
+    found = trained(value, plans(value, model, classes, pictures))
     everything = sum(p.numel() for p in model.parameters_by_name().values())
     held = everything - sum(n for key, n in found.items() if not key.startswith(("head.", "adapters.")))
     if json_:
@@ -84,12 +84,12 @@ def report(
 
 def _methods(like: str) -> list[dict[str, Any]]:
     """A row for each recipe, read off the values and off one small encoder of each family."""
-    from likewise.encoders.samples import FAMILIES, sample
+    from likewise.encoders.samples import NAMES, sample
     from likewise.recipes import FAMILIES as FILES
     from likewise.recipes import LADDERS, RECIPES
     from likewise.run.support import support
 
-    encoders = {family: sample(family) for family in FAMILIES}
+    encoders = {family: sample(family) for family in NAMES}
     home = {name: file for file, recipes in FILES.items() for name in recipes}
     return [{"name": n, "family": home[n], "title": r.title, "stages": len(r.stages),
              "trains": "; ".join(", ".join(s.trains) or "-" for s in r.stages), **support(r, encoders),
@@ -109,18 +109,18 @@ def ls(
 
     rows: list[dict[str, Any]]
     if kind == "methods":
-        from likewise.encoders.samples import FAMILIES
+        from likewise.encoders.samples import NAMES
 
         rows = _methods(like)
         if not json_:
-            short = ("name", *FAMILIES, "folds", "path", "soup", "text", "effort", "title")
+            short = ("name", *NAMES, "folds", "path", "soup", "text", "effort", "title")
             rows = [{key: str(row[key]).partition(":")[0] if key != "title" else row[key] for key in short}
                     for row in rows]  # fmt: skip
     elif kind == "datasets":
-        from likewise.datasets import DATASETS
+        from likewise.datasets import CAPTIONS, DATASETS
 
         rows = [{"name": n, "about": ((f.__module__ and importlib.import_module(f.__module__).__doc__) or "").split("\n")[0]}
-                for n, f in DATASETS.items()]  # fmt: skip
+                for n, f in {**DATASETS, **CAPTIONS}.items()]  # fmt: skip
     elif kind in ("models", "encoders"):
         import open_clip
 
@@ -141,18 +141,18 @@ def ls(
 
 def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:
     """Print a recipe as YAML, or the card of a built-in dataset or model."""
-    from likewise.datasets import DATASETS, about
+    from likewise.datasets import CARDS, about
     from likewise.encoders import BUILT_IN
     from likewise.recipes import RECIPES
 
     if name in RECIPES:
         print(RECIPES[name].yaml(), end="")
-    elif name in DATASETS:
+    elif name in CARDS:
         print(about(name), end="")
     elif name in BUILT_IN:
         print((BUILT_IN[name] / "card.md").read_text(), end="")
     else:
-        known = [*RECIPES, *DATASETS, *BUILT_IN]
+        known = [*RECIPES, *CARDS, *BUILT_IN]
         raise UsageError("C01", f"nothing is called «{name}».{near(name, known)} Names: {', '.join(known)}.")
     return 0
 
@@ -175,7 +175,7 @@ def doctor(json_: Json = False) -> int:
     from likewise.cli.terminal import listing, out
     from likewise.encoders import BUILT_IN, load
     from likewise.files import cache_folder
-    from likewise.run.adapt import environment
+    from likewise.run.protocol import environment
 
     cache = cache_folder()
     place = next(p for p in (cache, *cache.parents) if p.exists())

@@ -71,13 +71,17 @@ def _number(row: Mapping[str, Any] | None) -> str:
 
     if row is None:
         return ""
+    if row["interval"] == "few":
+        return f"{100 * row['mean']:.1f} ({', '.join(f'{100 * value:.1f}' for value in row['values'])})"
     if row["interval"] == "seeds":
         return f"{100 * row['mean']:.1f} ± {100 * half_width(row['values']):.1f}"
     return f"{100 * row['mean']:.1f} ({100 * row['low']:.1f}-{100 * row['high']:.1f})"
 
 
 def table(curves: Mapping[str, Any], domain: str) -> Table:
-    """Methods x shots on one domain: mean and half-width over seeds, or one run's interval over pictures in brackets."""
+    """Methods x shots on one domain: mean and half-width over seeds; in brackets the numbers of too few seeds for that,
+    or one run's interval over pictures.
+    """
     from likewise.cli.terminal import listing
     from likewise.run.results import find
 
@@ -87,6 +91,20 @@ def table(curves: Mapping[str, Any], domain: str) -> Table:
         for m in curves["methods"]
     ]
     return listing((names.get(domain, domain), *(str(k) if k else "all" for k in curves["shots"])), rows)
+
+
+def _over(curves: Mapping[str, Any]) -> str:
+    """What stands beside the means of the tables."""
+    kinds, seeds = {row["interval"] for row in curves["rows"]}, len(curves["seeds"])
+    if seeds == 1:
+        return "one seed. In brackets: a run's own 95 % interval over pictures."
+    said = f"mean{' and half of the 95 % t-interval' if 'seeds' in kinds else ''} over {seeds} seeds."
+    if "few" in kinds:
+        few = min(row["n"] for row in curves["rows"] if row["interval"] == "few")
+        said += f" In brackets: the number of each of {few} seeds, too few for an interval."
+    if "pictures" in kinds:
+        said += " In brackets with a dash: a run's own 95 % interval over pictures, where the seeds agree."
+    return said
 
 
 def tell(sweep: Sweep, as_json: bool) -> int:
@@ -104,10 +122,7 @@ def tell(sweep: Sweep, as_json: bool) -> int:
     for cell in curves["cells"]:
         for method, why in cell["skipped"].items():
             out.print(f"left out {method} in {cell['folder']}: {why}", markup=False, soft_wrap=True)
-    seeds = len(curves["seeds"])
-    over = f"mean and half of the 95 % t-interval over {seeds} seeds" if seeds > 1 else "one seed"
-    out.print(f"Percent against shots a class; {over}. In brackets: a run's own 95 % interval over pictures"
-              + (", where the seeds agree." if seeds > 1 else "."), soft_wrap=True)  # fmt: skip
+    out.print(f"Percent against shots a class; {_over(curves)}", soft_wrap=True)
     out.print("Each method at the alpha chosen on select: at most min(shots, 4) pictures a class, drawn by the seed; all of them at shots 0.",
               soft_wrap=True)  # fmt: skip
     out.print(f"report  {sweep.path}/report.html\ncurves  {sweep.path}/curves.json", soft_wrap=True)

@@ -18,13 +18,13 @@ from likewise.heads.head import Given, HeadConfig, HeadModule, Reads, unit
 from likewise.heads.linear import Linear, LinearHead, text_head
 from likewise.heads.lpp import LpPlus, LpPlusHead, steps
 from likewise.heads.neighbours import Neighbours, NeighboursHead
-from likewise.heads.text import Text, class_texts, encode
+from likewise.heads.text import Text, check_words, class_texts, encode
 from likewise.heads.tip import Tip, TipHead
 
 __all__ = [
     "ClipAdapter", "ClipAdapterHead", "Conditional", "ConditionalHead", "Cosine", "CosineHead", "Given", "Head",
     "HeadConfig", "HeadModule", "Keep", "Linear", "LinearHead", "LpPlus", "LpPlusHead", "Neighbours", "NeighboursHead",
-    "Own", "Reads", "Text", "Tip", "TipHead", "class_texts", "encode", "steps", "text_head", "unit",
+    "Own", "Reads", "Text", "Tip", "TipHead", "check_words", "class_texts", "encode", "steps", "text_head", "unit",
 ]  # fmt: skip
 
 

@@ -34,6 +34,10 @@ class ClipAdapter(HeadConfig):
         "a CLIP-Adapter mixes a fixed share of a new feature into the picture's, from its random start on, so there "
         "are no weights at which it is the zero-shot model and from which a line could lead"
     )
+    no_mean: ClassVar[str] = (
+        "a CLIP-Adapter has hidden units that start at random, so those of two trainings do not correspond and the "
+        "mean of their weights is the mean of nothing that they do"
+    )
 
     def sizes(self, encoder: Encoder, classes: int, pictures: int) -> dict[str, int]:
         numbers = encoder.shared_width * self._hidden(encoder)

@@ -40,6 +40,10 @@ class Conditional(HeadConfig):
     refuses: ClassVar[str] = (
         "the class texts of a conditional head are others for every picture, so no row of a class could be interpolated"
     )
+    no_mean: ClassVar[str] = (
+        "a conditional head's net has hidden units that start at random, so those of two trainings do not correspond "
+        "and the mean of their weights is the mean of nothing that they do"
+    )
 
     def _widths(self, encoder: Encoder) -> tuple[int, int, int]:
         if "text.tokens" not in encoder.sites:

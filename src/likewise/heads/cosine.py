@@ -35,6 +35,10 @@ class Cosine(HeadConfig):
     step: float = Field(1.0, gt=0)
     anchor: Literal["none", "clap"] = "none"
     path: ClassVar[bool] = True
+    no_mean: ClassVar[str] = (
+        "a cosine head brings each sum of text and residual to the text's length, so the mean of several residuals is "
+        "not the mean of their rows"
+    )
 
     def sizes(self, encoder: Encoder, classes: int, pictures: int) -> dict[str, int]:
         return {"residual": classes * encoder.shared_width}

@@ -88,6 +88,8 @@ class HeadConfig(Config):
     """Whether `HeadModule.at` can interpolate it with the text head."""
     refuses: ClassVar[str] = ""
     """Why not, where not."""
+    no_mean: ClassVar[str] = ""
+    """Why the mean of several trainings' numbers is no mean of what they say; "" where it is."""
     kept: ClassVar[bool] = False
     """Whether it keeps training features and has no numbers that train."""
     live_text: ClassVar[bool] = False

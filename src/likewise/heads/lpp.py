@@ -34,6 +34,10 @@ class LpPlus(HeadConfig):
 
     kind: Literal["lp++"] = "lp++"
     path: ClassVar[bool] = True
+    no_mean: ClassVar[str] = (
+        "an LP++ head multiplies its blend with the class texts of its own training, so the mean of several blends is "
+        "not the mean of their rows"
+    )
 
     def sizes(self, encoder: Encoder, classes: int, pictures: int) -> dict[str, int]:
         return {"weight": classes * encoder.shared_width, "blend": classes}

@@ -15,6 +15,17 @@ from likewise.encoder import Encoder
 from likewise.heads.head import Given, HeadConfig, HeadModule, unit
 
 
+def vote(near_BK: Tensor, labels_BK: Tensor, classes: int, temperature: float) -> Tensor:
+    """logits_BC: log of each class's share of the neighbours' weights exp(near / temperature).
+
+    A class without a neighbour gets the log of the smallest positive float. A softmax gives the shares of the same vote
+    without overflow at any temperature.
+    """
+    weight_BK = torch.softmax(near_BK / temperature, dim=1)
+    share_BC = weight_BK.new_zeros(len(near_BK), classes).scatter_add_(1, labels_BK, weight_BK)
+    return share_BC.clamp_min(torch.finfo(share_BC.dtype).tiny).log()
+
+
 class Neighbours(HeadConfig):
     """Weighted vote of the k nearest training pictures; weights exp(cosine / temperature), after Wu et al. 2018.
 
@@ -25,6 +36,10 @@ class Neighbours(HeadConfig):
     k: int = Field(20, ge=1)
     temperature: float = Field(0.07, gt=0)
     refuses: ClassVar[str] = "a neighbours head keeps its training features and has no weights to interpolate"
+    no_mean: ClassVar[str] = (
+        "a neighbours head keeps pictures' features and lets the nearest vote, so means of features are means of no "
+        "votes"
+    )
     kept: ClassVar[bool] = True
 
     def sizes(self, encoder: Encoder, classes: int, pictures: int) -> dict[str, int]:
@@ -38,10 +53,7 @@ class Neighbours(HeadConfig):
 
 
 class NeighboursHead(HeadModule):
-    """logits_BC = log of the vote's shares; a class without a vote gets the log of the smallest positive float.
-
-    `bank_ND` has unit rows already.
-    """
+    """logits_BC of `vote`. `bank_ND` has unit rows already."""
 
     bank_ND: Tensor
     labels_N: Tensor
@@ -59,6 +71,4 @@ class NeighboursHead(HeadModule):
     def forward(self, shared_BD: Tensor) -> Tensor:
         k = min(self.k, len(self.bank_ND))
         near_BK, index_BK = (unit(shared_BD) @ self.bank_ND.T).topk(k, dim=1)
-        weight_BK = torch.softmax(near_BK / self.temperature, dim=1)  # shares: the same vote, no overflow
-        vote_BC = weight_BK.new_zeros(len(near_BK), self.classes).scatter_add_(1, self.labels_N[index_BK], weight_BK)
-        return vote_BC.clamp_min(torch.finfo(vote_BC.dtype).tiny).log()
+        return vote(near_BK, self.labels_N[index_BK], self.classes, self.temperature)

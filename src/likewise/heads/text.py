@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from likewise.config import Config
 from likewise.encoder import Encoder
+from likewise.errors import ConfigError
 from likewise.heads.head import unit
 
 CHUNK = 128
@@ -43,13 +44,26 @@ def encode(encoder: Encoder, tokens_UL: Tensor, chunk: int = CHUNK) -> Tensor:
     return torch.cat([unit(row) for row in rows])
 
 
+def check_words(encoder: Encoder, texts: Sequence[str], tokens_UL: Tensor) -> None:
+    """Raises `ConfigError` naming a text with a learned word (a negative id) where no prompt stands to read it."""
+    place = encoder.children.get("text.tokens")
+    if (tokens_UL < 0).any() and not (place is not None and hasattr(place.value, "vectors")):
+        text = texts[int((tokens_UL < 0).any(1).nonzero()[0])]
+        raise ConfigError(
+            f"the text {text!a} has a character of Unicode's private plane, which stands for a learned word, and no "
+            f"prompt stands in {encoder.spec.name} to read it. Write the text in ordinary characters."
+        )
+
+
 def class_texts(encoder: Encoder, prompts: Sequence[Sequence[str]], chunk: int = CHUNK) -> Tensor:
     """Unit rows_CD: per class the mean of its prompts' unit embeddings, at unit length again. No gradient.
 
-    Each distinct prompt is encoded once, shortest first, so that a chunk is as narrow as its texts.
+    Each distinct prompt is encoded once, shortest first, so that a chunk is as narrow as its texts. Raises
+    `ConfigError` for a text with a learned word in it where the encoder has none.
     """
     distinct = sorted({text for texts in prompts for text in texts}, key=lambda text: (len(text), text))
     tokens_UL = encoder.tokenize(distinct).to(encoder.device)
+    check_words(encoder, distinct, tokens_UL)
     with torch.no_grad():
         rows_UD = encode(encoder, tokens_UL, chunk)
     place = {text: i for i, text in enumerate(distinct)}

@@ -44,6 +44,10 @@ class Tip(HeadConfig):
         "a Tip-Adapter adds a cache to the text head's scores and chooses the cache's factor itself, on the select "
         "split; there are no weights to interpolate"
     )
+    no_mean: ClassVar[str] = (
+        "a Tip-Adapter's scores are exponentials of its keys, and each training chooses its own alpha and beta for "
+        "them, so the mean of several keys goes with none of these"
+    )
 
     @property
     def kept(self) -> bool:  # type: ignore[override]

@@ -10,17 +10,27 @@ soup(a, "greedy")                               the mean of several trainings
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from likewise.adapters import AdapterConfig
-from likewise.errors import ConfigError
-from likewise.heads import Keep, Linear, Text
+from likewise.config import Config
+from likewise.errors import ConfigError, some
+from likewise.heads import HeadConfig, Keep, Linear, Text
 from likewise.merging import Soup, Wise
 from likewise.recipe.fits import Descent, Lbfgs, Majorize
-from likewise.recipe.stage import Recipe, Stage, form_of, last_head, no_path, no_soup
+from likewise.recipe.stage import (
+    Recipe,
+    Stage,
+    form_of,
+    is_projection,
+    last_head,
+    no_path,
+    no_soup,
+    starts_at_texts,
+)  # fmt: skip
 
 
 def _recipe(stages: Sequence[Stage], title: str, paper: str) -> Recipe:
@@ -38,12 +48,12 @@ def one(title: str = "", paper: str = "", **stage: Any) -> Recipe:
 def then(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Recipe:
     """First one, then the other from where it left; what the first trained is held where the second does not name it.
 
-    A linear head is kept by a linear head on the same features. Raises `ConfigError` where the two cannot meet.
+    A linear head is kept by a linear head on the same features; any other head gives way to the second's. Raises
+    `ConfigError` where the two cannot meet, and where nothing of the first would be left.
     """
     stages = [*first.stages, *second.stages]
     place = len(first.stages)
-    a, b = first.head, stages[place].head
-    if isinstance(a, Linear) and isinstance(b, Linear) and (a.features, a.bias) == (b.features, b.bias):
+    if isinstance(first.head, Linear) and _same_head(first.head, stages[place].head):
         stages[place] = stages[place].model_copy(update={"head": Keep()})
     return _met(stages, title, paper, f"then({first.title or 'a'}, {second.title or 'b'})")
 
@@ -51,8 +61,9 @@ def then(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Rec
 def joint(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Recipe:
     """Both at once: what either adds and trains, under the second's head, loss and fit.
 
-    Under a head that does not read texts, what the first names of the text tower is left out: it would never move
-    (Kim et al. discard the text tower for the probe). Raises `ConfigError` where the two cannot meet.
+    What the second's head never asks is left out of what the first names, because it would never move: the text tower
+    under a head that reads no texts (Kim et al. discard it for the probe), the projection under one that reads pooled
+    features. Raises `ConfigError` where the two cannot meet, and where this would leave the second alone.
     """
     called = f"joint({first.title or 'a'}, {second.title or 'b'})"
     if len(first.stages) != 1 or len(second.stages) != 1:
@@ -60,12 +71,15 @@ def joint(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Re
             f"{called}: two recipes of one stage each are needed; stages in order and at once do not mix."
         )
     a, b = first.stages[0], second.stages[0]
+    own = isinstance(a.head, HeadConfig) and not _same_head(a.head, b.head)
+    if own and a.only_head:
+        raise ConfigError(f"{called}: all that the first brings is its {a.head.kind} head, and {_ONE_HEAD}.")
     if isinstance(b.fit, Lbfgs | Majorize):
         raise ConfigError(f"{called}: {b.fit.kind} solves for a head on constant features; use then(), or AdamW.")
     if b.fit is None:
         raise ConfigError(f"{called}: the second trains nothing, so there is nothing to do at once; use then().")
     brought = a.adapters if b.reads_text else tuple(_on_images(adapter, called, b) for adapter in a.adapters)
-    named = a.trains if b.reads_text else tuple(n for n in a.trains if not n.startswith("text") and n != "scale")
+    named = tuple(name for name in a.trains if _asked(name, b))
     if "head" in a.trains and isinstance(b.head, Text):
         raise ConfigError(f"{called}: the first trains a head of its own, the second's head is the texts; use then().")
     moved = any(n.startswith("image") for n in named) or any(adapter.on_images for adapter in brought)
@@ -78,6 +92,10 @@ def joint(first: Recipe, second: Recipe, title: str = "", paper: str = "") -> Re
                 f"{called}: both put a {mine.kind} in the same places, with other settings; their numbers would have "
                 "the same names. Use one of them, or give them different `at`."
             )
+    lost = [name for name in a.trains if name not in named]
+    lost += [f"{mine.kind} on texts" for mine, left in zip(a.adapters, brought, strict=True) if mine != left]
+    if (lost or own) and {*named} <= {*b.trains} and {*brought} <= {*b.adapters}:
+        raise ConfigError(f"{called}: {_left_out(lost, a, b)}")
     update = {
         "trains": tuple(dict.fromkeys((*named, *b.trains))),
         "adapters": tuple(dict.fromkeys((*brought, *b.adapters))),
@@ -89,9 +107,49 @@ def _on_images(adapter: AdapterConfig, called: str, stage: Stage) -> AdapterConf
     left = adapter.without_text()
     if left is None:
         raise ConfigError(
-            f"{called}: {adapter.kind} acts through the class texts, and a {stage.head.kind} head reads none."
+            f"{called}: {adapter.kind} acts through the class texts, and a {stage.head.kind} head reads none. "
+            + _instead(stage)
         )
     return left
+
+
+_ONE_HEAD = "a model answers with one head, here the second's; use one of the two, or a first that trains more"
+
+
+def _same_head(a: Config, b: Config) -> bool:
+    """Whether the numbers of one can go on as the other's."""
+    if isinstance(a, Linear) and isinstance(b, Linear):
+        return (a.features, a.bias) == (b.features, b.bias)
+    return a == b
+
+
+def _asked(name: str, stage: Stage) -> bool:
+    """Whether what a pattern names is asked under a stage's head."""
+    text = name.split(".")[0].startswith("text") or name in ("scale", "shift")
+    return stage.reads_text if text else not (stage.reads_pooled and is_projection(name))
+
+
+def _left_out(lost: Sequence[str], first: Stage, second: Stage) -> str:
+    """Why a joint recipe would be the second alone, and what to do."""
+    kind = f"{second.head.kind} head"
+    if not lost:
+        return f"of what the first brings only its {first.head.kind} head is new, and {_ONE_HEAD}."
+    start = f"{some(lost, 3)} would be left out, because the second's {kind}"
+    if all(is_projection(name) for name in lost):
+        return (
+            f"{start} reads features before the projection, and the second alone would be left. Use a first that "
+            "trains what stands before it (ln-image), or a second with a head on shared features."
+        )
+    return f"{start} never asks the text tower, and the second alone would be left. {_instead(second)}"
+
+
+def _instead(second: Stage) -> str:
+    """What to do with a first on the text tower."""
+    if starts_at_texts(second.head):
+        way = f"Use then(), where the {second.head.kind} head starts at the texts that the first leaves"
+    else:
+        way = "Use a second with the text head"
+    return f"{way}, or a first that trains the image tower, such as ln-image."
 
 
 def _met(stages: Sequence[Stage], title: str, paper: str, called: str) -> Recipe:
@@ -120,12 +178,15 @@ def lines(recipe: Recipe, first: float = 0.0, title: str = "") -> Recipe:
 def soup(
     recipe: Recipe, kind: Literal["uniform", "greedy"], rates: tuple[float, ...] = (0.3, 1.0, 3.0), title: str = ""
 ) -> Recipe:
-    """The mean of several trainings of the recipe, at these factors on its rates. Raises where there is none."""
+    """The mean of several trainings of the recipe, at these factors on its rates; a soup's own soup gives way to it.
+
+    Raises `ConfigError` where there is none.
+    """
     if why := no_soup(recipe.stages):
         raise ConfigError(f"{recipe.title or 'this recipe'} has no soup: {why}.")
-    return recipe.model_copy(
-        update={"soup": Soup(kind=kind, rates=rates), "title": title or f"{recipe.title}, {kind} soup"}
-    )
+    plain = recipe.title.removesuffix(f"{recipe.soup.kind} soup").rstrip(", ") if recipe.soup else recipe.title
+    update = {"soup": Soup(kind=kind, rates=rates), "title": title or f"{plain}, {kind} soup".removeprefix(", ")}
+    return recipe.model_copy(update=update)
 
 
 def at_rate(recipe: Recipe, factor: float, of: Callable[[Stage], bool] = lambda stage: True) -> Recipe:
@@ -139,9 +200,11 @@ def at_rate(recipe: Recipe, factor: float, of: Callable[[Stage], bool] = lambda 
     return recipe.model_copy(update={"stages": tuple(stages)})
 
 
-def rescaled(recipe: Recipe, factor: float) -> Recipe:
-    """The recipe with the rate times `factor` of every stage that trains pretrained numbers and no new ones but a head.
+def rescaled(recipe: Recipe, factor: float, new: Collection[str] = ()) -> Recipe:
+    """The recipe with the rate times `factor` of every stage that trains pretrained numbers and adds none but a head.
 
-    What is added is new on every encoder: its rate is a matter of its start, not of the encoder's size.
+    What is added is new on every encoder: its rate is a matter of its start, not of the encoder's size. `new` names
+    what is new on this one (`Encoder.new`).
     """
-    return at_rate(recipe, factor, lambda stage: not stage.adapters and stage.trains != ("head",))
+    alone = {"head", *new}
+    return at_rate(recipe, factor, lambda stage: not stage.adapters and not set(stage.trains) <= alone)

@@ -1,4 +1,4 @@
-"""The question that a run answers, and the machine that answers it."""
+"""The questions that runs answer, and the machine that answers them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,23 @@ class Experiment(Config):
     shots: int = Field(0, ge=0)
     """Pictures per class to train on; 0 means all."""
     alphas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    recipes: dict[str, Recipe]
+
+
+class Captioning(Config):
+    """The question of a run that tunes on captions: pairs to learn from, labelled data to judge by."""
+
+    encoder: str
+    encoder_digest: str
+    text: str = ""
+    """The encoder whose text tower stands beside; "" where the encoder has its own."""
+    pairs: str
+    judges: tuple[str, ...]
+    """Labelled data sets; the first one's select split chooses alpha."""
+    digests: dict[str, str]
+    """Of what the other fields name: `text`, `pairs`, each judge, and `replayed` where replay has its own pictures."""
+    seed: int = 0
+    alphas: tuple[float, ...]
     recipes: dict[str, Recipe]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -10,10 +11,10 @@ from pydantic import Field, model_validator
 from likewise.adapters import Adapter, AdapterConfig
 from likewise.config import Config
 from likewise.errors import ConfigError, some
-from likewise.heads import Head, HeadConfig, Keep, Linear, LpPlus, Text
-from likewise.losses import Contrastive, CrossEntropy, Loss
+from likewise.heads import Head, HeadConfig, Keep, Linear, LpPlus, Neighbours, Text
+from likewise.losses import Contrastive, CrossEntropy, Loss, Replay, Sigmoid
 from likewise.merging import Soup, Wise
-from likewise.names import Plan, make_plan, tower_of
+from likewise.names import Plan, make_plan, select, tower_of
 from likewise.recipe.fits import Descent, Fit, Lbfgs, Majorize
 
 
@@ -24,6 +25,8 @@ class Stage(Config):
     trains: tuple[str, ...] = ()
     head: Head = Text()
     loss: Loss = CrossEntropy()
+    replay: Replay | None = None
+    """What is rehearsed of the pretrained encoder beside the loss, in stages that train by steps."""
     fit: Fit | None = None
 
     @model_validator(mode="after")
@@ -47,8 +50,10 @@ class Stage(Config):
             on_shared = isinstance(self.head, HeadConfig) and self.head.reads == "shared" and not self.head.live_text
             if not (on_shared and isinstance(self.fit, Descent)):
                 raise ValueError("texts in the place of pictures need a head on shared features that trains by steps")
-        if isinstance(self.loss, Contrastive) and not isinstance(self.head, Text):
-            raise ValueError("the contrastive loss compares with texts; its head must be the text head")
+        if isinstance(self.loss, Contrastive | Sigmoid) and not isinstance(self.head, Text):
+            raise ValueError(f"the {self.loss.kind} loss compares with texts; its head must be the text head")
+        if self.replay is not None and not (isinstance(self.fit, Descent) and self.fit.sampling != "features"):
+            raise ValueError("replay compares a picture's tokens step by step; it needs pictures (sampling: images)")
         return self
 
     @property
@@ -58,8 +63,24 @@ class Stage(Config):
         return tuple(p for name in self.trains for p in (own if name == "adapters" else (name,)))
 
     def plan(self, sizes: Mapping[str, int]) -> Plan:
-        """What trains, of all that could (name to how many numbers). Raises `ConfigError` for what could never move."""
+        """What trains, of all that could (name to how many numbers). Raises `ConfigError` for what could never move.
+
+        Under a head that reads pooled features `image` is the tower up to its projection, which such a head never asks.
+        """
         plan = make_plan(self.patterns, sizes)
+        if self.reads_pooled and any(is_projection(name) for name in plan.trains):
+            alone = [p for p in self.patterns if all(is_projection(name) for name in select((p,), list(sizes)))]
+            if alone:
+                raise ConfigError(
+                    f"trains names {some(alone, 2)}, but a {self.head.kind} head on pooled features reads them before "
+                    "the projection, which would stay as it is. Name what stands before it (image.*norm*), or use a "
+                    "head on shared features."
+                )
+            plan = make_plan([name for name in plan.trains if not is_projection(name)], sizes)
+        if isinstance(self.fit, Descent) and self.fit.sampling == "features" and not plan.trunk_constant:
+            raise ConfigError(
+                f"sampling «features» computes features once, but {plan.moved_trunk[0]} trains. Use sampling: images."
+            )
         idle = [name for name in plan.trains if tower_of(name) in ("text", "scale", "shift")]
         if idle and not self.reads_text:
             raise ConfigError(
@@ -73,10 +94,30 @@ class Stage(Config):
         """Whether the text tower is asked during this stage."""
         return isinstance(self.head, Text) or (isinstance(self.head, HeadConfig) and self.head.live_text)
 
+    @property
+    def reads_pooled(self) -> bool:
+        """Whether its head reads features before the projection."""
+        return isinstance(self.head, HeadConfig) and self.head.reads == "pooled"
+
+    @property
+    def only_head(self) -> bool:
+        """Whether its head is all that it brings: nothing is added, and nothing else trains."""
+        return not self.adapters and all(name.split(".")[0] == "head" for name in self.trains)
+
 
 def is_biased(head: Config) -> bool:
     """Whether it is a linear head with a bias."""
     return isinstance(head, Linear) and head.bias
+
+
+def starts_at_texts(head: Config) -> bool:
+    """Whether a head is made from the class texts."""
+    return not (isinstance(head, Neighbours) or (isinstance(head, Linear) and head.start == "zeros"))
+
+
+def is_projection(name: str) -> bool:
+    """Whether a number is of the image tower's projection, or of what is added to it."""
+    return re.match(r"(adapters\.[^.]+\.)?image\.projection\b", name) is not None
 
 
 class Recipe(Config):
@@ -113,6 +154,11 @@ class Recipe(Config):
             and "prompt" not in {a.kind for a in self.adapters}
         ):
             raise ValueError(f"a {self.head.kind} head moves the vectors of a prompt; add a prompt adapter")
+        if kind := _replaced(self.stages):
+            raise ValueError(
+                f"all that a stage brings is its {kind} head, and a later one puts another in its place: a model "
+                "answers with one head, so that stage would do nothing; leave it out, or let it train more than a head"
+            )
         if self.soup is not None and (why := no_soup(self.stages)):
             raise ValueError(f"soup: {why}")
         if self.merge is not None and (why := no_path(self.stages)):
@@ -138,6 +184,15 @@ class Recipe(Config):
         return last_head(self.stages)
 
     @property
+    def settled(self) -> list[Stage]:
+        """The stages, each with the head that it works under in the place of `Keep`."""
+        out: list[Stage] = []
+        for stage in self.stages:
+            kept = isinstance(stage.head, Keep)
+            out.append(stage.model_copy(update={"head": out[-1].head}) if kept else stage)
+        return out
+
+    @property
     def adapters(self) -> tuple[AdapterConfig, ...]:
         """All that the stages add, each once, in order: an adapter that is there already goes on."""
         return tuple(dict.fromkeys(adapter for stage in self.stages for adapter in stage.adapters))
@@ -150,6 +205,19 @@ class Recipe(Config):
             earlier = {a for before in self.stages[:index] for a in before.adapters}
             out.append([a for a in stage.adapters if a not in earlier])
         return out
+
+
+def _replaced(stages: Sequence[Stage]) -> str:
+    """The kind of a head that is all its stages bring, though a later stage has another; "" for none."""
+    head: Config = Text()
+    alone = True
+    for stage in stages:
+        if not isinstance(stage.head, Keep):
+            if isinstance(head, HeadConfig) and alone:
+                return head.kind
+            head, alone = stage.head, True
+        alone = alone and stage.only_head
+    return ""
 
 
 def last_head(stages: Sequence[Stage]) -> Text | HeadConfig:
@@ -177,7 +245,7 @@ def no_soup(stages: Sequence[Stage]) -> str:
     if not any(isinstance(stage.fit, Descent) for stage in stages):
         return "nothing is trained by steps, so every member would be the same"
     head = last_head(stages)
-    if isinstance(head, HeadConfig) and not isinstance(head, Linear):
-        return f"the mean of {head.kind} heads is no head of that kind"
+    if isinstance(head, HeadConfig) and head.no_mean:
+        return head.no_mean
     product = next((a.kind for s in stages for a in s.adapters if not a.linear), "")
     return f"what {product} adds is not linear in its numbers, so their mean is not the mean of that" if product else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from likewise import files
 from likewise.errors import UsageError
-from likewise.report import curves, page, tables
+from likewise.report import captions, curves, page, tables
 from likewise.report.read import read_run
 
 __all__ = ["table_markdown", "write_report"]
@@ -36,6 +36,14 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         found = curves.read_curves(Path(sweeps[0]))
         files.write_text(target, curves.render(found, target))
         files.write_text(target.with_suffix(".md"), curves.summary(found))
+        return target
+    tuned = [folder for folder in runs if captions.is_captions(Path(folder))]
+    if tuned and len(runs) > 1:
+        raise UsageError("R03", f"{tuned[0]} was tuned on captions and has a report of its own; name it alone.")
+    if tuned:
+        told = captions.read_captions(Path(tuned[0]))
+        files.write_text(target, captions.render(told))
+        files.write_text(target.with_suffix(".md"), captions.summary(told))
         return target
     read = [read_run(Path(folder)) for folder in runs]
     files.write_text(target, page.render(read))

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from likewise import files
 from likewise.errors import DataError
-from likewise.metrics import Estimate
+from likewise.metrics import FEWEST, Estimate
 from likewise.report import page, words
 from likewise.report.charts import percent_ticks
 from likewise.report.read import ID, MEAN
@@ -23,18 +23,35 @@ from likewise.report.svg import Canvas, Point, padded, slots, spread, width_of
 
 QUESTION, CURVES = "sweep.yaml", "curves.json"
 """What tells a sweep from a run, and what the page is made from."""
+FEW = "‡"
+"""Marks a mean over too few seeds for an interval."""
 TEXT = 11
 """Size of the words beside the curves."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A place on a curve. `seeds`: the interval is over seeds, not over the pictures of one run; `alphas`: theirs."""
+    """A place on a curve. `seeds`: the interval is over seeds, not over the pictures of one run; `alphas`: theirs.
+
+    `few`: there are too few seeds for an interval; `each` has their numbers, which are shown instead.
+    """
 
     estimate: Estimate
     seeds: bool
     pictures: int
     alphas: tuple[float, ...]
+    each: tuple[float, ...] = ()
+
+    @property
+    def few(self) -> bool:
+        return bool(self.each)
+
+    @property
+    def spread(self) -> str:
+        """The interval, or the numbers of too few seeds for one; with its mark."""
+        if self.few:
+            return ", ".join(words.pct(value) for value in self.each) + f" {FEW}"
+        return words.span(self.estimate)
 
     @property
     def chosen(self) -> str:
@@ -90,10 +107,12 @@ def read_curves(folder: Path) -> Curves:
     numbers = {}
     try:
         for row in tree["rows"]:
-            value, low, high = (math.nan if row[k] is None else float(row[k]) for k in ("mean", "low", "high"))
-            found = Estimate(value, low, high, int(row["n"]))
-            number = Number(found, row["interval"] == "seeds", int(row["pictures"]),
-                            tuple(float(a) for a in row["alphas"] if a is not None))  # fmt: skip
+            over = row["interval"] in ("seeds", "few")
+            each = tuple(map(float, row["values"])) if over and int(row["n"]) < FEWEST else ()
+            bounds = (None if each else row[k] for k in ("low", "high"))
+            value, low, high = (math.nan if x is None else float(x) for x in (row["mean"], *bounds))
+            alphas = tuple(float(a) for a in row["alphas"] if a is not None)
+            number = Number(Estimate(value, low, high, int(row["n"])), over, int(row["pictures"]), alphas, each)
             numbers[str(row["method"]), int(row["shots"]), str(row["domain"])] = number
         curves = Curves(folder, tree, numbers)
         _ = [tree[key] for key in ("baseline", "seeds", "sizes", "cells", "encoder", "data")], curves.domains
@@ -113,12 +132,13 @@ def places(shots: Sequence[int]) -> dict[int, float]:
 def windows(curves: Curves) -> dict[str, Point]:
     """The range of accuracy of each domain's panel: all of one height in points, so that slopes can be compared.
 
-    They hold all means, and of the bands what does not crush the curves.
+    They hold all means, the numbers of few seeds, and of the bands what does not crush the curves.
     """
     out = {}
     for domain in curves.domains:
-        found = [n.estimate for (_, _, d), n in curves.numbers.items() if d == domain]
-        low, high = padded([e.value for e in found], 0.1)
+        mine = [n for (_, _, d), n in curves.numbers.items() if d == domain]
+        found = [n.estimate for n in mine]
+        low, high = padded([value for n in mine for value in (n.estimate.value, *n.each)], 0.1)
         reach = max(0.03, 0.5 * (high - low))
         low = min([low, *(max(e.low, low - reach) for e in found if not math.isnan(e.low))])
         high = max([high, *(min(e.high, high + reach) for e in found if not math.isnan(e.high))])
@@ -158,8 +178,10 @@ def panel(curves: Curves, domain: str, colours: Mapping[str, int], limits: Point
         canvas.line(points[:whole], "path", colours[name])
         if 0 < whole < len(points):
             canvas.line(points[whole - 1 :], "path broken", colours[name])
-        for point in points:
+        for point, (_, number) in zip(points, steps, strict=True):
             canvas.dot(point, 2.6, "step", colours[name])
+            for value in number.each:
+                canvas.dot((point[0], value), 1.8, "seed", colours[name])
     ends = [(steps[-1][1].estimate.value, name) for name, steps in known.items()]
     bottom = canvas.height - canvas.margin[2]
     heights = spread([canvas.y(value) + 3.5 for value, _ in ends], 12, canvas.margin[0] + 4, bottom + 2)
@@ -186,8 +208,8 @@ def _apart(canvas: Canvas, at: Mapping[int, float]) -> list[tuple[float, str]]:
 def _band(canvas: Canvas, steps: Sequence[tuple[float, Number]], several: bool, slot: int) -> None:
     """Intervals of one kind as a band; among several seeds, one over pictures is another thing and stands upright."""
     low, high = canvas.y_range
-    fit = [(x, max(low, n.estimate.low), min(high, n.estimate.high), n.seeds == several) for x, n in steps]
-    fit = [step for step in fit if not math.isnan(step[1] + step[2])]
+    known = [(x, n) for x, n in steps if not math.isnan(n.estimate.low + n.estimate.high)]
+    fit = [(x, max(low, n.estimate.low), min(high, n.estimate.high), n.seeds == several) for x, n in known]
     for banded, group in itertools.groupby(fit, key=lambda step: step[3]):
         part = [(x, a, b) for x, a, b, _ in group]
         if banded and len(part) > 1:
@@ -234,6 +256,8 @@ def render(curves: Curves, target: Path) -> str:
         cut=cut(curves, limits),
         agreed=any(not n.seeds for (m, _, _), n in curves.numbers.items() if m != curves.tree["baseline"]),
         daggers=any(not n.seeds for n in curves.numbers.values()),
+        few=sorted({n.estimate.n for n in curves.numbers.values() if n.few}),
+        mark=FEW,
         runs=runs,
         seconds=sum(cell["seconds"] for cell in curves.tree["cells"]),
         command=command.read_text().strip() if command and command.exists() else "",
@@ -252,6 +276,8 @@ def summary(curves: Curves) -> str:
             out.append(f"| {about['title']} (`{name}`) | " + " | ".join(cells) + " |")
         out.append("")
     out.append("Percent; in brackets the 95 % interval over seeds (Student's t), or † of one run over its pictures.")
+    if any(number.few for number in curves.numbers.values()):
+        out[-1] = out[-1][:-1] + f"; {FEW} too few seeds for an interval, so the number of each."
     return "\n".join(out) + "\n"
 
 
@@ -259,4 +285,4 @@ def text(number: Number | None) -> str:
     """A cell of a Markdown table."""
     if number is None or math.isnan(number.estimate.value):
         return words.NONE
-    return f"{words.pct(number.estimate.value)} ({words.span(number.estimate)}{'' if number.seeds else ' †'})"
+    return f"{words.pct(number.estimate.value)} ({number.spread}{'' if number.seeds else ' †'})"

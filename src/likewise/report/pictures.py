@@ -47,7 +47,7 @@ class Album:
         if domain in self.disagreeing or not 0 <= index < len(rows):
             return None
         try:
-            return _encode(self._load(rows[index]), size * SHARP)
+            return encode(self._load(rows[index]), size * SHARP)
         except (OSError, ValueError, KeyError, SyntaxError, pa.ArrowException, Image.DecompressionBombError):
             self.missing += 1  # moved or damaged since the run: the page says how many
             return None
@@ -128,7 +128,7 @@ def _agree(run: Run, rows: Sequence[int], predictions: Predictions) -> bool:
     return True
 
 
-def _encode(picture: Image.Image, pixels: int) -> str:
+def encode(picture: Image.Image, pixels: int) -> str:
     """The middle square on white, as PNG or JPEG, whichever is shorter: drawings favour one, photographs the other."""
     picture.draft("RGB", (pixels, pixels))
     picture = ImageOps.exif_transpose(picture)

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-
 from likewise import files
-from likewise.adapters import texts_of
 from likewise.config import Config, fingerprint
-from likewise.data.prompts import check_lengths, fill
+from likewise.data.prompts import fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
-from likewise.errors import ConfigError, Interrupted, UsageError
-from likewise.fit import DivergenceError
+from likewise.errors import UsageError
 from likewise.metrics import accuracy
-from likewise.names import Plan
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_point
+from likewise.run.before import foresee
 from likewise.run.choose import Choice, Contender, choose, name_of
-from likewise.run.folder import LOCK, open_folder, status, which
-from likewise.run.method import beginning, fit_method
-from likewise.run.planning import plans
+from likewise.run.folder import LOCK, MEND, open_folder, status, which
+from likewise.run.protocol import describe, ending, fit_all, shared_starts
 from likewise.run.reading import ask
 from likewise.run.results import measure, ood_mean, read_report
-from likewise.run.stage import Job, TooSlow
+from likewise.run.stage import Job
 from likewise.run.tuned import Tuned, point, points
 from likewise.run.watch import Stop, Watch
 
@@ -53,8 +43,9 @@ class Run:
     def load(cls, path: Path) -> Run:
         """Raises `UsageError` for a folder without results."""
         if not (path / "results.json").exists():
-            state = (path / "STATUS").read_text().strip() if (path / "STATUS").exists() else "no run at all"
-            what = which(path) or " Finish it with likewise adapt ... --resume."
+            state = status(path) if (path / "STATUS").exists() else "no run at all"
+            mend = MEND if state == "failed" else "Finish it with likewise adapt ... --resume."
+            what = which(path) or f" {mend}"
             raise UsageError("R01", f"{path} holds no finished run ({state}).{what}")
         return cls(path, files.read_json(path / "results.json"))
 
@@ -79,15 +70,6 @@ class Settings(Config):
     command: str = ""
 
 
-def environment() -> dict[str, Any]:
-    """Versions and machine, for the run folder and `likewise doctor`."""
-    packages = ("likewise", "torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy")
-    return {
-        "python": platform.python_version(), "platform": platform.platform(), "machine": platform.machine(),
-        "threads": torch.get_num_threads(), **{name: version(name) for name in packages},
-    }  # fmt: skip
-
-
 def make_experiment(encoder: Encoder, data: Dataset, recipes: Mapping[str, Recipe], **rest: Any) -> Experiment:
     """The question of a run: encoder and data by digest, recipes whole."""
     digests = {s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()}
@@ -108,14 +90,17 @@ def adapt(
 ) -> Run:
     """Train every recipe, choose on select, then read the report splits once. Writes the run folder `out`.
 
-    The zero-shot baseline is always among them. Raises R01 for a folder that holds something, `Interrupted` (exit 4)
-    when a signal asked for an end: everything up to then is kept and `resume=True` goes on.
+    The zero-shot baseline is always among them. Raises, before anything is written, what `before.foresee` raises, and
+    R01 for a folder that holds something; `Interrupted` (exit 4) when a signal asked for an end: everything up to then
+    is kept and `resume=True` goes on.
     """
     began = time.monotonic()
     settings, machine, watch = settings or Settings(), machine or Machine(), watch or Watch()
     if settings.shots:
         data = data.few(settings.shots, settings.seed, settings.allow_short)
+    asked = tuple(recipes)
     recipes = {BASELINE: RECIPES[BASELINE], **recipes}
+    foreseen = foresee(encoder, data, recipes, asked)
     experiment = make_experiment(
         encoder, data, recipes, seed=settings.seed, shots=settings.shots, alphas=settings.alphas
     )
@@ -123,6 +108,9 @@ def adapt(
         open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
         if settings.resume and status(out) == "done" and (out / "results.json").exists():
             return Run.load(out)  # nothing is left to do, and the report splits are not read again
+        for finding in foreseen:
+            data.audit.warn(finding.code, finding.message)
+            watch.say(f"{finding.code} {finding.message}")
         return _adapt(encoder, data, experiment, out, (settings, machine, watch, began))
 
 
@@ -132,67 +120,23 @@ def _adapt(
     settings, machine, watch, began = how
     files.write_text(out / "STATUS", "running\n")
     prompts = fill(data.templates, data.classes.names)
-    own = [texts_of(recipe.adapters, data.classes.names) for recipe in experiment.recipes.values()]
-    for texts in [prompts, *(texts for texts in own if texts)]:
-        for finding in check_lengths(texts, [encoder.lengths(part) for part in texts], encoder.spec.context):
-            data.audit.warn(finding.code, finding.message)
-            watch.say(f"{finding.code} {finding.message}")
-    _describe(out, data, settings)
+    describe(out, {"": data}, settings.command)
     limit = began + settings.time_limit if settings.time_limit else float("inf")
-    with Stop() as stop:
-        starts = Counter(beginning(recipe, settings.seed) for recipe in experiment.recipes.values())
-        repeated = frozenset(start for start, count in starts.items() if count > 1)
+    with Stop() as stop, ending(out):
+        repeated = shared_starts(experiment.recipes, settings.seed)
         job = Job(encoder, data, prompts, settings.seed, machine, watch, stop, limit, repeated)
-        try:
-            results = _protocol(job, experiment, out, began)
-        except Interrupted as interrupted:
-            files.write_text(out / "STATUS", "interrupted\n")
-            raise Interrupted(
-                interrupted.code, f"{interrupted} Everything so far is in {out}; --resume goes on."
-            ) from None
-        except KeyboardInterrupt:
-            files.write_text(out / "STATUS", "interrupted\n")
-            raise
-        except BaseException:
-            files.write_text(out / "STATUS", "failed\n")
-            raise
+        results = _protocol(job, experiment, out, began)
     return Run(out, results)
 
 
-def _describe(out: Path, data: Dataset, settings: Settings) -> None:
-    files.write_json(out / "data" / "audit.json", data.audit.tree())
-    files.write_json(out / "data" / "classes.json", {**data.classes.tree(), "digest": data.classes.digest})
-    files.write_json(out / "data" / "templates.json", list(data.templates))
-    sink = pa.BufferOutputStream()
-    pq.write_table(data.manifest(), sink)
-    files.write_bytes(out / "data" / "split.parquet", sink.getvalue().to_pybytes())
-    files.write_json(out / "environment.json", environment())
-    files.write_text(out / "command.txt", settings.command + "\n")
-
-
 def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict[str, Any]:
-    tuned: dict[str, Tuned] = {}
-    skipped: dict[str, str] = {}
-    planned = {name: _planned(name, recipe, job) for name, recipe in experiment.recipes.items()}
-    for name, recipe in experiment.recipes.items():
-        for plan in planned[name]:
-            job.watch.say(f"{name}: {plan.text()}")
-        try:
-            tuned[name] = fit_method(name, recipe, job, out / "methods" / name)
-        except (TooSlow, DivergenceError) as error:
-            skipped[name] = str(error)
-            job.watch.say(f"left out {name}: {error}")
-        except (torch.OutOfMemoryError, MemoryError):
-            skipped[name] = (
-                f"memory ran out (R02); try a smaller batch: likewise train {name} ... stages.0.fit.batch=32"
-            )
-            job.watch.say(f"left out {name}: {skipped[name]}")
+    tuned, skipped = fit_all(experiment.recipes, job, out)
     asked = {name: points(t, job, _grid(t.recipe, experiment.alphas)) for name, t in tuned.items()}
     select = ask(job, asked, job.data.select)
     contenders, rows = [], []
     for (name, alpha), said in select.items():
-        found = accuracy(said.logits_NC, said.labels_N)
-        contenders.append(Contender(name, alpha, tuned[name].kept, found.value, found.n))
+        share = accuracy(said.logits_NC, said.labels_N)
+        contenders.append(Contender(name, alpha, tuned[name].kept, share.value, share.n))
         rows += measure(name, alpha, "select", "id", said)
     fixed = {n: t.recipe.merge.alpha for n, t in tuned.items() if t.recipe.merge and t.recipe.merge.alpha != "select"}
     contenders = [c for c in contenders if c.method not in fixed or c.alpha == fixed[c.method]]
@@ -221,14 +165,6 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     files.write_json(out / "results.json", results)
     files.write_text(out / "STATUS", "done\n")
     return results
-
-
-def _planned(name: str, recipe: Recipe, job: Job) -> list[Plan]:
-    """The recipe's plans, before anything is trained. Raises `ConfigError` naming the method that cannot be here."""
-    try:
-        return plans(recipe, job.encoder, len(job.prompts), len(job.data.train))
-    except ConfigError as error:
-        raise ConfigError(f"{name} cannot be used with {job.encoder.spec.name}: {error}", error.code) from None
 
 
 def _grid(recipe: Recipe, alphas: tuple[float, ...]) -> list[float]:

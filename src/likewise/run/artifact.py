@@ -47,21 +47,15 @@ def save_model(
     path: Path, encoder: Encoder, head: HeadModule, card: dict[str, Any], added: Mapping[str, Tensor] | None = None
 ) -> None:
     """Write the folder, whole or not at all. `encoder` holds the adapted values, `added` what does not fold."""
-    upstream = encoder.module.state_dict()
-    spec = encoder.spec
-    config = {
-        "model_cfg": spec.config,
-        "preprocess_cfg": {"size": spec.image_size, "mean": list(spec.mean), "std": list(spec.std),
-                           "interpolation": spec.interpolation, "resize_mode": spec.resize},
-    }  # fmt: skip
     with files.new_folder(path) as folder:
-        files.write_json(folder / "open_clip_config.json", config)
-        files.write_tensors(folder / "open_clip_model.safetensors", upstream, {"format": "pt"})
+        encoder.write(folder)
         files.write_tensors(folder / "head.safetensors", dict(head.state_dict()))
         if added:
             files.write_tensors(folder / "adapters.safetensors", dict(added))
         loaded = load(f"local-dir:{folder}")
-        record = Card.parse({**card, "spec": loaded.spec.tree(), "base": spec.tree(), "head": head.config.tree()})
+        record = Card.parse(
+            {**card, "spec": loaded.spec.tree(), "base": encoder.spec.tree(), "head": head.config.tree()}
+        )
         files.write_json(folder / "likewise.json", record.tree())
 
 

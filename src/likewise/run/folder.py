@@ -6,12 +6,20 @@ from pathlib import Path
 
 from likewise import files
 from likewise.errors import ConfigError, UsageError
-from likewise.recipe import Experiment
+from likewise.recipe import Captioning, Experiment
 
 OURS = ("config.yaml", "STATUS", "command.txt", "environment.json", "choice.json", "results.json", "interpolation.json",
-        "report.html", "report.md", "data", "methods", "model")  # fmt: skip
+        "neighbours.json", "report.html", "report.md", "data", "methods", "model")  # fmt: skip
 """Everything that a run writes. --overwrite removes these and nothing else."""
 
+
+Question = Experiment | Captioning
+
+MEND = (
+    "Mend what it failed at. Then --resume takes up the same question where it stopped, and --overwrite begins anew, "
+    "as another question must."
+)
+"""What to do about a failed run."""
 
 QUESTION = "sweep.yaml"
 """What tells a sweep's folder from a run's."""
@@ -30,7 +38,7 @@ def status(out: Path) -> str:
     return (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"
 
 
-def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+def open_folder(out: Path, experiment: Question, *, resume: bool, overwrite: bool) -> None:
     """Make or enter the run folder. Raises R01 where something would be lost or mixed."""
     config = out / "config.yaml"
     if resume and overwrite:
@@ -39,7 +47,7 @@ def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: b
         raise UsageError("R01", f"{out} is a file. Use -o with another folder.")
     if out.exists() and any(path.name != LOCK for path in out.iterdir()):
         try:
-            old = Experiment.read(config)
+            old = type(experiment).read(config)
         except (OSError, ConfigError):
             raise UsageError(
                 "R01", f"{out} is not empty and is not a run of ours. Use -o with another folder."
@@ -48,6 +56,8 @@ def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: b
             for name in OURS:
                 files.remove(out / name)
         elif not resume:
+            if status(out) == "failed":
+                raise UsageError("R01", f"{out} already holds a run that failed. {MEND}")
             kind = "a finished run" if status(out) == "done" else "an unfinished run"
             raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where "
                              "it stopped), or --overwrite.")  # fmt: skip
@@ -57,7 +67,7 @@ def open_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: b
     files.write_text(config, experiment.yaml())
 
 
-def same(old: Experiment, new: Experiment, out: Path) -> None:
+def same(old: Question, new: Question, out: Path) -> None:
     """Raises R01 naming what differs between the experiment a folder holds and another one."""
     before, now = old.tree(), new.tree()
     differ = [key for key in now if before[key] != now[key] and key != "recipes"]

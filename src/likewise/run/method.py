@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from likewise.heads import Given, HeadConfig, HeadModule, Text
 from likewise.metrics import accuracy
 from likewise.predict import features
 from likewise.recipe import Descent, Recipe
+from likewise.run.planning import left_to
 from likewise.run.reading import ask
 from likewise.run.soup import greedy, member, stir
 from likewise.run.stage import Begun, Job, StageRun, TooSlow
@@ -43,13 +46,16 @@ def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
 
 def _stages(name: str, recipe: Recipe, job: Job, folder: Path, identity: str) -> Tuned:
     before = job.encoder.state()
+    replays = any(stage.replay is not None and stage.replay.weight for stage in recipe.stages)
+    frozen = copy.deepcopy(job.encoder) if replays else None  # before anything moves: what is rehearsed
     names: dict[str, int] = {}
     head: HeadModule | None = None
     present: list[AdapterConfig] = []
     notes: dict[str, float] = {}
     seconds = 0.0
     try:
-        for index, stage in enumerate(recipe.stages):
+        for index, (stage, settled) in enumerate(zip(recipe.stages, recipe.settled, strict=True)):
+            names = left_to(stage, names)
             new = [adapter.for_classes(len(job.prompts)) for adapter in recipe.new_adapters[index]]
             add(job.encoder, new, job.seed)
             present += new
@@ -59,8 +65,9 @@ def _stages(name: str, recipe: Recipe, job: Job, folder: Path, identity: str) ->
             elif isinstance(stage.head, Text):
                 head = None
             if stage.fit is not None:
-                work = Work(stage, job.encoder, head, job.data.train, job.captions_of(stage, present), prompts,
-                            job.seed, job.machine.workers, job.train_features)  # fmt: skip
+                work = Work(settled, job.encoder, head, job.data.train, job.captions_of(stage, present), prompts,
+                            job.seed, job.machine.workers, job.train_features, job.text_rows, frozen,
+                            job.replayed, job.kin)  # fmt: skip
                 runner = StageRun(name, index, work, job, folder, identity)
                 names |= dict(zip(runner.plan.trains, runner.plan.counts, strict=True))
                 first = beginning(recipe, job.seed) if index == 0 else ""
@@ -106,7 +113,7 @@ def _take_up(begun: Begun, work: Work, folder: Path, notes: dict[str, float]) ->
     return begun.seconds
 
 
-def _given(job: Job, prompts: list[list[str]]) -> Given:
+def _given(job: Job, prompts: Sequence[Sequence[str]]) -> Given:
     return Given(job.encoder, prompts, torch.from_numpy(job.data.train.labels_N), job.train_features, job.seed)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from likewise.adapters import add
 from likewise.encoder import Encoder
+from likewise.errors import ConfigError
 from likewise.heads import HeadConfig, Keep
 from likewise.names import Plan
-from likewise.recipe import Descent, Recipe
+from likewise.recipe import Descent, Recipe, Stage
 
 
 def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> list[Plan]:
@@ -14,9 +17,9 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
     found = []
     head: dict[str, int] = {}
     try:
-        for stage, new in zip(recipe.stages, recipe.new_adapters, strict=True):
+        for kept, stage, new in zip(recipe.stages, recipe.settled, recipe.new_adapters, strict=True):
             add(encoder, [adapter.for_classes(max(1, classes)) for adapter in new], 0)
-            if not isinstance(stage.head, Keep):
+            if not isinstance(kept.head, Keep):
                 own = stage.head.sizes(encoder, classes, pictures) if isinstance(stage.head, HeadConfig) else {}
                 head = {f"head.{name}": size for name, size in own.items()}
             sizes = {name: p.numel() for name, p in encoder.parameters_by_name().items()}
@@ -26,9 +29,28 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
     return found
 
 
-def trained(found: list[Plan]) -> dict[str, int]:
-    """Every name that some stage trains, with how many numbers it holds."""
-    return {name: n for plan in found for name, n in zip(plan.trains, plan.counts, strict=True)}
+def planned(recipes: Mapping[str, Recipe], encoder: Encoder, classes: int, pictures: int) -> dict[str, list[Plan]]:
+    """The plans of recipes by name. Raises `ConfigError` naming the method that cannot be here."""
+    found = {}
+    for name, recipe in recipes.items():
+        try:
+            found[name] = plans(recipe, encoder, classes, pictures)
+        except ConfigError as error:
+            raise ConfigError(f"{name} cannot be used with {encoder.spec.name}: {error}", error.code) from None
+    return found
+
+
+def trained(recipe: Recipe, found: Sequence[Plan]) -> dict[str, int]:
+    """Every name that some stage trains and the final model has, with how many numbers it holds, from all plans."""
+    out: dict[str, int] = {}
+    for stage, plan in zip(recipe.stages, found, strict=True):
+        out = left_to(stage, out) | dict(zip(plan.trains, plan.counts, strict=True))
+    return out
+
+
+def left_to(stage: Stage, names: Mapping[str, int]) -> dict[str, int]:
+    """What a stage takes over of what trained before it: of a head that it replaces, nothing."""
+    return {name: n for name, n in names.items() if isinstance(stage.head, Keep) or not name.startswith("head.")}
 
 
 def steps(recipe: Recipe, pictures: int, classes: int) -> int:

@@ -18,13 +18,13 @@ from torch import Tensor
 from likewise import files
 from likewise.adapters import AdapterConfig, texts_of
 from likewise.data.prompts import fill
-from likewise.data.records import Dataset
+from likewise.data.records import Dataset, Split
 from likewise.encoder import Encoder
 from likewise.errors import Interrupted, LikewiseError, UsageError
 from likewise.fit import Training, Work
 from likewise.heads import HeadModule, LinearHead, LpPlusHead, Reads, Text, steps
 from likewise.metrics import accuracy
-from likewise.predict import features, head_logits
+from likewise.predict import features, head_logits, text_rows
 from likewise.recipe import Lbfgs, Machine, Majorize, Stage
 from likewise.run.watch import Stop, Watch
 from likewise.solve import lbfgs_path
@@ -55,7 +55,7 @@ class Job:
 
     encoder: Encoder
     data: Dataset
-    prompts: list[list[str]]
+    prompts: Sequence[Sequence[str]]
     seed: int
     machine: Machine
     watch: Watch
@@ -65,6 +65,10 @@ class Job:
     repeated: frozenset[str] = frozenset()
     """First stages with which several methods begin; `begun` is what they left, so each is trained once."""
     begun: dict[str, Begun] = field(default_factory=dict)
+    replayed: Split | None = None
+    """Pictures that replay rehearses; None: the training pictures."""
+    kin: Sequence[int] | None = None
+    """Where pictures are classes: which of them share their texts, by equal numbers."""
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -84,11 +88,15 @@ class Job:
         """The training pictures' features in the evaluation view, of the encoder as it now is."""
         return features(self.encoder, self.data.train, reads, **self.reading)
 
-    def prompts_of(self, adapters: Sequence[AdapterConfig]) -> list[list[str]]:
+    def text_rows(self, texts: Sequence[str]) -> Tensor:
+        """The text tower's unit rows of texts, of the encoder as it now is."""
+        return text_rows(self.encoder, texts)
+
+    def prompts_of(self, adapters: Sequence[AdapterConfig]) -> Sequence[Sequence[str]]:
         """The class prompts to predict with: those that an adapter brings, else the data's."""
         return texts_of(adapters, self.data.classes.names) or self.prompts
 
-    def captions_of(self, stage: Stage, adapters: Sequence[AdapterConfig]) -> list[list[str]]:
+    def captions_of(self, stage: Stage, adapters: Sequence[AdapterConfig]) -> Sequence[Sequence[str]]:
         """The class texts to train with: an adapter's, the stage's own templates, or the data's."""
         own = stage.head.templates if isinstance(stage.head, Text) else ()
         return texts_of(adapters, self.data.classes.names) or (

@@ -8,8 +8,8 @@ from typing import Any
 from likewise.adapters import grafted
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError
-from likewise.heads import HeadConfig, Linear, Neighbours, Text
-from likewise.recipe import Recipe, no_soup
+from likewise.heads import HeadConfig, Text
+from likewise.recipe import Recipe, no_soup, starts_at_texts
 from likewise.run.planning import plans
 
 
@@ -47,6 +47,4 @@ def _text(recipe: Recipe) -> str:
         return "always"
     if any(isinstance(stage.head, Text) and stage.trains for stage in recipe.stages):
         return "training"
-    if isinstance(head, Neighbours) or (isinstance(head, Linear) and head.start == "zeros"):
-        return "never"
-    return "start"
+    return "start" if starts_at_texts(head) else "never"

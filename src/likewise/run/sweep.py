@@ -24,10 +24,11 @@ from likewise.config import Config
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, Interrupted, UsageError
-from likewise.metrics import Estimate, over_seeds
+from likewise.metrics import FEWEST, Estimate, over_seeds
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.adapt import BASELINE, Run, Settings, adapt, make_experiment
+from likewise.run.before import foresee
 from likewise.run.folder import LOCK, OURS, QUESTION, same, status
 from likewise.run.results import find
 from likewise.run.watch import Watch
@@ -132,12 +133,14 @@ def sweep(
 ) -> Iterator[Run]:
     """Run every cell that is missing or unfinished, yield each cell's run in turn, and write the curves at the end.
 
-    A resumed sweep may ask for other cells than before: the curves are over those asked for now. Raises D08 before
-    anything is written, R01 for a folder that holds something else, `Interrupted` as `adapt` does.
+    A resumed sweep may ask for other cells than before: the curves are over those asked for now. Raises D08 and what
+    `before.foresee` raises before anything is written, R01 for a folder that holds something else, `Interrupted` as
+    `adapt` does.
     """
     watch, cells = watch or Watch(), plan.cells
     check_shots(data, plan.shots, plan.each.allow_short)
     everything = {BASELINE: RECIPES[BASELINE], **recipes}
+    foresee(encoder, data, everything, tuple(recipes))  # each cell says its own findings
     experiment = make_experiment(encoder, data, everything, alphas=plan.each.alphas)
     question = Question(experiment=experiment, shots=plan.shots, seeds=plan.seeds)
     with files.lock(out / LOCK):
@@ -226,7 +229,9 @@ def curves(out: Path, cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _row(method: str, domain: str, there: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """One number of a curve. Where seeds give nothing to spread, the interval is the run's own, over pictures."""
+    """One number of a curve: its `interval` is over "seeds"; or "few", there are too few of them for one; or the run's
+    own, over "pictures", where seeds give nothing to spread.
+    """
     alphas = [r["methods"][method]["alpha"] for r in there.values()]
     want = {"method": method, "split": "report", "domain": domain, "metric": "accuracy"}
     read = [dict(find(r["rows"], alpha=a, **want) or {}) for a, r in zip(alphas, there.values(), strict=True)]
@@ -235,8 +240,11 @@ def _row(method: str, domain: str, there: Mapping[int, Mapping[str, Any]]) -> di
     if len(set(values)) == 1 or not math.isfinite(mean.low):
         # one seed, or all agree to the last picture, as they do where nothing is trained
         mean, kind = Estimate(mean.value, float(own["low"]), float(own["high"]), mean.n), "pictures"
+    elif len(values) < FEWEST:
+        kind = "few"
+    low, high = (None, None) if kind == "few" else (mean.low, mean.high)
     return {
-        "domain": domain, "metric": "accuracy", "mean": mean.value, "low": mean.low, "high": mean.high, "n": mean.n,
+        "domain": domain, "metric": "accuracy", "mean": mean.value, "low": low, "high": high, "n": mean.n,
         "interval": kind, "seeds": list(there), "values": values, "alphas": alphas, "pictures": int(own["n"]),
     }  # fmt: skip
 

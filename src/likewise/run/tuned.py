@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +45,7 @@ class Tuned:
 
 
 def identity_of(recipe: Recipe, job: Job) -> str:
-    """What decides the outcome: recipe, encoder, pictures, prompts and seed."""
+    """What decides the outcome: recipe, encoder, pictures (replayed ones too), prompts and seed."""
     parts = [
         recipe.tree(),
         job.encoder.spec.digest,
@@ -52,6 +53,8 @@ def identity_of(recipe: Recipe, job: Job) -> str:
         job.data.select.digest,
         job.prompts,
         job.seed,
+        *([job.replayed.digest] if job.replayed is not None else []),
+        *([list(job.kin)] if job.kin is not None else []),
     ]
     return fingerprint(parts)
 
@@ -81,8 +84,25 @@ def read(recipe: Recipe, path: Path, job: Job, identity: str) -> Tuned:
     return Tuned(recipe, values, head, about["trained"], about["seconds"], about["notes"])
 
 
+def stored(folder: Path, encoder: Encoder) -> Tuned:
+    """What a method that needs no head left, for an encoder that may lack what was new beside it (a projection)."""
+    about = files.read_json(folder / "tuned" / "about.json")
+    tensors = files.read_tensors(folder / "tuned" / "delta.safetensors")
+    values = {name: t for name, t in tensors.items() if name in encoder.sites or name.startswith("adapters.")}
+    recipe = Recipe.parse(about["recipe"], str(folder))
+    return Tuned(recipe, values, None, about["trained"], about["seconds"], about["notes"])
+
+
+class Parts(NamedTuple):
+    """An encoder on a method's path: weights by our names all that folds folded in; what does not, beside."""
+
+    values: dict[str, Tensor]
+    adapters: tuple[AdapterConfig, ...]
+    added: dict[str, Tensor]
+
+
 class Point(NamedTuple):
-    """A model on a method's path: weights by our names all that folds folded in; what does not, beside."""
+    """A model on a method's path: `Parts`, and its head."""
 
     values: dict[str, Tensor]
     adapters: tuple[AdapterConfig, ...]
@@ -104,29 +124,51 @@ def point(tuned: Tuned, job: Job, alpha: float | None) -> Point:
 
     Plain numbers go along the straight line; of an adapter, those in which it is linear are scaled, the others stay.
     """
-    encoder = job.encoder
-    adapters = tuple(adapter.for_classes(len(job.prompts)) for adapter in tuned.recipe.adapters)
+    encoder, classes = job.encoder, len(job.prompts)
+    if tuned.head is None:
+        with standing(tuned, encoder, alpha, classes, job.seed):
+            head: HeadModule = text_head(encoder, job.prompts_of(tuned.recipe.adapters))
+    else:
+        head = tuned.head if alpha is None else tuned.head.at(alpha, text_head(encoder, job.prompts))
+    return Point(*parts(tuned, encoder, alpha, classes, job.seed), head)
+
+
+def parts(tuned: Tuned, encoder: Encoder, alpha: float | None, classes: int = 1, seed: int = 0) -> Parts:
+    """The encoder at `alpha`, in parts that can be put and written; it is left as it was."""
+    adapters = tuple(adapter.for_classes(classes) for adapter in tuned.recipe.adapters)
     zero = encoder.state([name for name in tuned.values if name in encoder.sites])
-    onward = tuned.head is not None and alpha is not None  # before anything is put in: the head where the path begins
-    pretrained = text_head(encoder, job.prompts) if onward else None
     there = along(tuned, encoder, alpha)
     try:
-        with grafted(encoder, adapters, job.seed):
+        with grafted(encoder, adapters, seed):
             encoder.put(there)
-            if tuned.head is None:
-                head: HeadModule = text_head(encoder, job.prompts_of(adapters))
-            else:
-                head = tuned.head if alpha is None or pretrained is None else tuned.head.at(alpha, pretrained)
             # An adapter folds when it acts on nothing but weights: they are then read with it in them.
             loose = {name.split(".")[0] for name, seam in encoder.grafts.seams.items() if seam in ("token", "module")}
             numbers = {n: p.detach().clone() for n, p in encoder.grafts.parameters_by_name().items()}
-        with grafted(encoder, [a for a in adapters if a.kind not in loose], job.seed):
+        with grafted(encoder, [a for a in adapters if a.kind not in loose], seed):
             encoder.put({n: value for n, value in numbers.items() if n.split(".")[1] not in loose})
             values = encoder.state(list(zero)) | encoder.folded()
     finally:
         encoder.put(zero)
     added = {n: value for n, value in numbers.items() if n.split(".")[1] in loose}
-    return Point(values, tuple(a for a in adapters if a.kind in loose), added, head)
+    return Parts(values, tuple(a for a in adapters if a.kind in loose), added)
+
+
+@contextlib.contextmanager
+def standing(tuned: Tuned, encoder: Encoder, alpha: float | None, classes: int = 1, seed: int = 0) -> Iterator[None]:
+    """Inside, the encoder is at `alpha` of the way from what it was (0) to what training left (1, or None).
+
+    At 0 nothing is grafted, and only what no pretraining has seen is put in.
+    """
+    alpha = 1.0 if alpha is None else alpha
+    there = along(tuned, encoder, alpha)
+    zero = encoder.state([name for name in there if name in encoder.sites])
+    adapters = [adapter.for_classes(classes) for adapter in tuned.recipe.adapters] if alpha else []
+    try:
+        with grafted(encoder, adapters, seed):
+            encoder.put({name: value for name, value in there.items() if alpha or name in encoder.sites})
+            yield
+    finally:
+        encoder.put(zero)
 
 
 def along(tuned: Tuned, encoder: Encoder, alpha: float | None) -> dict[str, Tensor]:
@@ -135,7 +177,9 @@ def along(tuned: Tuned, encoder: Encoder, alpha: float | None) -> dict[str, Tens
     scaled = {adapter.kind: adapter for adapter in tuned.recipe.adapters}
     zero = {name: p.detach() for name, p in encoder.parameters_by_name().items() if name in tuned.values}
     for name, end in tuned.values.items():
-        if name not in encoder.sites:
+        if name in encoder.new:
+            zero[name] = end
+        elif name not in encoder.sites:
             zero[name] = torch.zeros_like(end) if scaled[name.split(".")[1]].in_line(name) else end
     merge = tuned.recipe.merge
     if merge is None or merge.first == 1:

@@ -4,13 +4,13 @@ All randomness is a function of (seed, epoch or step, picture), so a state is we
 integer.
 """
 
-# B images, C classes, D shared width, L tokens, N training pictures, T templates, U distinct captions, W pooled width.
+# B images, C classes, D shared width, K texts of the bank, L tokens, N training pictures, W pooled width, U distinct
+# texts, of the data or of a batch.
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.order import choose, pairs, permutation
-from likewise.data.records import Split
-from likewise.encoder import Embedded, Encoder
+from likewise.encoder import Embedded
 from likewise.errors import ConfigError, LikewiseError
-from likewise.heads import HeadModule, Reads, class_texts, encode, unit
-from likewise.losses import Contrastive, CrossEntropy, contrastive, cross_entropy, pull
-from likewise.names import Plan
-from likewise.recipe import Descent, Sgd, Stage
+from likewise.fit.compare import Comparison
+from likewise.fit.replay import Rehearsal
+from likewise.fit.work import Work
+from likewise.heads import unit
+from likewise.losses import Contrastive, CrossEntropy, Sigmoid, cross_entropy, pull
+from likewise.recipe import Descent, Sgd
 
 BAD_STEPS = 3
 """So many steps in a row without a finite loss end the run."""
@@ -57,48 +58,14 @@ class Step(NamedTuple):
     norm: float
 
 
-@dataclass
-class Work:
-    """One stage and all it needs; its adapters stand in the encoder.
-
-    `captions` are the texts to train with, `prompts` those to predict with, per class; `features` gives the training
-    pictures' features in the evaluation view.
-    """
-
-    stage: Stage
-    encoder: Encoder
-    head: HeadModule | None
-    split: Split
-    captions: list[list[str]]
-    prompts: list[list[str]]
-    seed: int
-    workers: int = 0
-    features: Callable[[Reads], Tensor] | None = None
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        """Everything that could train: the encoder's by name, grafts included, and `head.*`."""
-        mine = self.encoder.parameters_by_name()
-        if self.head is not None:
-            mine |= {f"head.{name}": p for name, p in self.head.named_parameters()}
-        return mine
-
-    def plan(self) -> Plan:
-        return self.stage.plan({name: p.numel() for name, p in self.parameters().items()})
-
-    def tokens_CTL(self) -> Tensor:
-        """The captions as token ids."""
-        flat = self.encoder.tokenize([text for texts in self.captions for text in texts])
-        return flat.reshape(len(self.captions), -1, flat.shape[-1])
-
-
 class Training:
     """One stage in progress. `run()` yields steps; between two, `tensors()` and `step` are all its state."""
 
     def __init__(self, work: Work) -> None:
         assert isinstance(work.stage.fit, Descent)
         self.work, self.fit, self.step, self.bad = work, work.stage.fit, 0, 0
-        self.tokens_CTL = work.tokens_CTL()
         self.plan = work.plan()
+        self.texts = Comparison(work, self.plan)
         named = work.parameters()
         self.trained = {name: named[name] for name in self.plan.trains}
         for name, parameter in named.items():
@@ -114,11 +81,10 @@ class Training:
         else:
             self.optimizer = torch.optim.AdamW(groups, lr=self.fit.lr, fused=True)
         self.start = {name: p.detach().clone() for name, p in self.trained.items()} if self._pulls else {}
-        constant = (work.head is None and self.plan.text_constant) or self._sees_texts
-        self.rows_CD = class_texts(work.encoder, work.captions) if constant else None
         self.per_epoch = math.ceil(len(work.split) / self.fit.batch)
         self.total = self.fit.steps(len(work.split), len(work.captions))
         self.still = self._still() if self.fit.sampling == "features" else None
+        self.rehearsal: Rehearsal | None = None
 
     def _still(self) -> Embedded:
         """The training pictures' features, computed once: pooled ones where the projection trains or the head asks."""
@@ -133,10 +99,6 @@ class Training:
     @property
     def _pulls(self) -> bool:
         return isinstance(self.work.stage.loss, CrossEntropy) and self.work.stage.loss.l2_sp != 0
-
-    @property
-    def _sees_texts(self) -> bool:
-        return isinstance(self.work.stage.loss, CrossEntropy) and self.work.stage.loss.texts
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and moments by name. Nothing else changes between steps but `step`."""
@@ -171,13 +133,16 @@ class Training:
         n, seed = len(self.work.split), self.work.seed
         epoch = step // self.per_epoch
         if self.fit.sampling == "pairs":
-            image_B, template_B = pairs(seed, step, self.fit.batch, n, self.tokens_CTL.shape[1])
+            image_B, template_B = pairs(seed, step, self.fit.batch, n, self.texts.told.each)
             return step, image_B, template_B  # a picture may come twice in an epoch: each time its own view
         place = step % self.per_epoch
         return epoch, permutation(seed, epoch, n)[place * self.fit.batch : (place + 1) * self.fit.batch], None
 
     def run(self) -> Iterator[Step]:
         """The steps that remain, one at a time. Raises `DivergenceError` (R02)."""
+        replay = self.work.stage.replay
+        if replay is not None and replay.weight:
+            self.rehearsal = Rehearsal(self.work, replay, self.step, self.total)
         for batch in self._batches():
             step, rate = self.step, self.rate(self.step)
             for group in self.optimizer.param_groups:
@@ -210,7 +175,7 @@ class Training:
         elif self.bad >= BAD_STEPS:
             raise DivergenceError(self.step, rate)
         loss = self.work.stage.loss
-        if isinstance(loss, Contrastive) and loss.clamp and "scale" in self.trained:
+        if isinstance(loss, Contrastive | Sigmoid) and loss.clamp and "scale" in self.trained:
             with torch.no_grad():
                 self.trained["scale"].clamp_(max=math.log(100))
 
@@ -225,47 +190,31 @@ class Training:
         return Embedded(pooled_BW, pooled_BW if self.plan.image_constant else encoder.project(pooled_BW))
 
     def _loss(self, batch: Batch, step: int) -> Tensor:
+        if self.rehearsal is None:
+            return self._task(batch, self._embed(batch), step)
+        with self.rehearsal.watching() as seen:
+            embedded = self._embed(batch)
+        return self._task(batch, embedded, step) + self.rehearsal.term(batch, seen, step)
+
+    def _task(self, batch: Batch, embedded: Embedded, step: int) -> Tensor:
+        """The loss without what is rehearsed."""
         head, loss = self.work.head, self.work.stage.loss
         labels_B = batch.labels_B.to(self.work.encoder.device)
-        embedded = self._embed(batch)
-        if isinstance(loss, Contrastive):
-            return self._contrastive(loss, unit(embedded.shared_BD), labels_B, batch.index_B, step)
+        if isinstance(loss, Contrastive | Sigmoid):
+            epoch, _, number_B = self._rows(step)
+            return self.texts.loss(unit(embedded.shared_BD), batch, number_B, (epoch, step))
         if head is not None:
             value = cross_entropy(head.answer(embedded), labels_B, loss.smoothing)
+            if self.texts.seen_CD is not None:
+                which_B = choose(self.work.seed, step, np.arange(len(labels_B)), len(self.texts.seen_CD))
+                class_B = torch.from_numpy(which_B).to(labels_B.device)
+                value = 0.5 * (value + cross_entropy(head(self.texts.seen_CD[class_B]), class_B, loss.smoothing))
             if (extra := head.penalty()) is not None:
                 value = value + extra
-            if self.rows_CD is not None:
-                which_B = choose(self.work.seed, step, np.arange(len(labels_B)), len(self.rows_CD))
-                class_B = torch.from_numpy(which_B).to(labels_B.device)
-                value = 0.5 * (value + cross_entropy(head(self.rows_CD[class_B]), class_B, loss.smoothing))
         else:
-            value = cross_entropy(self._text_logits(unit(embedded.shared_BD), step), labels_B, loss.smoothing)
+            value = cross_entropy(self.texts.logits(unit(embedded.shared_BD), step), labels_B, loss.smoothing)
         if self._pulls:
             shots = len(self.work.split) / len(self.work.captions)
             strength = 1 / shots if loss.l2_sp == "1/shots" else loss.l2_sp
             value = value + strength * pull(self.trained, self.start)
         return value
-
-    def _text_logits(self, image_BD: Tensor, step: int) -> Tensor:
-        encoder = self.work.encoder
-        if self.rows_CD is not None:
-            return encoder.scale * image_BD @ self.rows_CD.T + encoder.shift  # scale and shift may train
-        # One template a class and step, drawn by key: every class text is encoded with gradient (FLYP-CE, Kim).
-        classes, templates = self.tokens_CTL.shape[:2]
-        which_C = torch.from_numpy(choose(self.work.seed, step, np.arange(classes), templates))
-        rows_CD = encode(encoder, self.tokens_CTL[torch.arange(classes), which_C].to(encoder.device))
-        return encoder.scale * image_BD @ rows_CD.T + encoder.shift
-
-    def _contrastive(self, loss: Contrastive, image_BD: Tensor, labels_B: Tensor, index_B: Tensor, step: int) -> Tensor:
-        epoch, _, template = self._rows(step)
-        templates = self.tokens_CTL.shape[1]
-        if template is None:
-            template = choose(self.work.seed, epoch, index_B.numpy(), templates)
-        codes_B = labels_B.cpu() * templates + torch.from_numpy(template)
-        codes_U, which_B = torch.unique(codes_B, return_inverse=True)
-        class_U, template_U = codes_U // templates, codes_U % templates
-        device = image_BD.device
-        text_UD = encode(self.work.encoder, self.tokens_CTL[class_U, template_U].to(device))
-        return contrastive(
-            image_BD, text_UD, which_B.to(device), class_U.to(device), self.work.encoder.scale, loss.collisions
-        )

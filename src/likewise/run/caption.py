@@ -1,0 +1,212 @@
+"""The caption job: an image tower tuned on pictures with captions, chosen and judged by its features alone."""
+
+# D shared width, M texts, N pictures.
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from likewise import files
+from likewise.config import fingerprint
+from likewise.data.caption_sources import check_captions
+from likewise.data.captions import Pairs
+from likewise.data.records import ClassTable, Dataset, Split
+from likewise.encoder import Encoder
+from likewise.encoders.pair import Pair
+from likewise.errors import ConfigError, UsageError
+from likewise.judge import retrieval
+from likewise.losses import Contrastive, Sigmoid
+from likewise.predict import features, text_rows
+from likewise.recipe import Captioning, Machine, Recipe
+from likewise.run.adapt import Run, Settings
+from likewise.run.choose import Choice, Contender, choose, name_of
+from likewise.run.folder import LOCK, open_folder, status
+from likewise.run.planning import planned
+from likewise.run.protocol import describe, ending, fit_all, shared_starts, write_table
+from likewise.run.results import ood_mean, read_report, row
+from likewise.run.stage import Job
+from likewise.run.tower import neighbours, save_tower
+from likewise.run.tuned import Tuned, standing
+from likewise.run.vision import CHOOSES, Judge
+from likewise.run.watch import Stop, Watch
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+BASELINE = "pretrained"
+CAPTIONS = "captions"
+"""The domain of the pairs that are held back."""
+
+Point = tuple[str, float | None]
+
+
+def caption(
+    encoder: Encoder,
+    pairs: Pairs,
+    recipes: Mapping[str, Recipe],
+    judges: Sequence[Dataset],
+    out: Path,
+    *,
+    replayed: Split | None = None,
+    how: tuple[Settings, Machine, Watch] | None = None,
+) -> Run:
+    """Tune on the pairs by every recipe, choose alpha by the first judge's select split, then read its report splits.
+
+    `encoder` has both towers (`encoders.pair.Pair`, or a CLIP). `judges` are labelled data: their training pictures
+    vote (kNN) and fit the probe; those unlike the pairs tell what was forgotten. `replayed` are pictures for replay to
+    rehearse, the pairs' own where None. Writes the run folder `out`. Raises `ConfigError` for a recipe that does not
+    learn from captions, R01 for a folder that holds something, `Interrupted` (exit 4) when a signal asked for an end.
+    """
+    began = time.monotonic()
+    settings, machine, watch = how or (Settings(), Machine(), Watch())
+    check(recipes)
+    texts = pairs.groups().texts
+    for finding in check_captions(texts, encoder.lengths(texts), encoder.spec.context):
+        pairs.audit.warn(finding.code, finding.message)
+        watch.say(f"{finding.code} {finding.message}")
+    if not judges:
+        raise UsageError("C02", "nothing to judge by: name labelled data, like --eval iconshift or --eval photos/.")
+    if len({data.name for data in judges}) < len(judges):
+        raise UsageError("C02", "two data sets to judge by have the same name. Give each once.")
+    named = {data.name: data for data in judges}
+    vision, text = (encoder.vision, encoder.reader.spec) if isinstance(encoder, Pair) else (encoder, None)
+    digests = {"pairs": pairs.digest, **{name: _digest(data) for name, data in named.items()}}
+    digests |= {"text": text.digest} if text else {}
+    digests |= {"replayed": replayed.digest} if replayed is not None else {}
+    experiment = Captioning(
+        encoder=vision.spec.name, encoder_digest=vision.spec.digest, text=text.name if text else "", pairs=pairs.name,
+        judges=tuple(named), digests=digests, seed=settings.seed, alphas=settings.alphas, recipes=dict(recipes),
+    )  # fmt: skip
+    planned(recipes, encoder, len(pairs), len(pairs))  # what cannot be here is said before anything is written
+    with files.lock(out / LOCK):
+        open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
+        if settings.resume and status(out) == "done" and (out / "results.json").exists():
+            return Run.load(out)
+        files.write_text(out / "STATUS", "running\n")
+        describe(out, named, settings.command)
+        files.write_json(out / "data" / "pairs.json", {**pairs.tree(), "audit": pairs.audit.tree()})
+        _write_pairs(out / "data" / "pairs.parquet", pairs)
+        repeated = shared_starts(recipes, settings.seed)
+        limit = began + settings.time_limit if settings.time_limit else float("inf")
+        with Stop() as stop, ending(out):
+            job = Job(encoder, _as_dataset(pairs, judges[0]), pairs.captions, settings.seed, machine, watch, stop,
+                      limit, repeated, replayed=replayed, kin=pairs.kin)  # fmt: skip
+            results = _protocol(job, experiment, list(named.values()), pairs, out)
+        results["seconds"] = time.monotonic() - began
+        files.write_json(out / "results.json", results)
+        files.write_text(out / "STATUS", "done\n")
+    return Run(out, results)
+
+
+def check(recipes: Mapping[str, Recipe]) -> None:
+    """Raises `ConfigError` where a recipe does not learn from captions."""
+    for name, recipe in recipes.items():
+        fitted = [stage for stage in recipe.stages if stage.fit is not None]
+        if not fitted or any(not isinstance(stage.loss, Contrastive | Sigmoid) for stage in fitted):
+            raise ConfigError(
+                f"{name} learns from classes, not from captions: each of its stages needs the contrastive or the "
+                "sigmoid loss. Methods made for it: likewise ls methods, caption-*."
+            )
+        if brings := next((a.kind for a in recipe.adapters if a.brings_texts), ""):
+            raise ConfigError(f"{name} writes prompts of its own ({brings}), and here the captions are the texts.")
+
+
+def _digest(data: Dataset) -> str:
+    return fingerprint({s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()})
+
+
+def _as_dataset(pairs: Pairs, judge: Dataset) -> Dataset:
+    """The pairs as training data in which every picture is a class of its own; what selects is the judge's."""
+    keys = tuple(record.key for record in pairs.split.records)
+    nobody = Split("select", "select", ())
+    return Dataset(pairs.name, ClassTable(names=keys, folders=keys), pairs.split, nobody, [])
+
+
+def _write_pairs(path: Path, pairs: Pairs) -> None:
+    rows = [
+        {"key": r.key, "path": r.path.absolute().as_posix(), "row": r.row, "captions": list(texts), "held": held}
+        for split, captions, held in ((pairs.split, pairs.captions, False), (pairs.held, pairs.held_captions, True))
+        for r, texts in zip(split.records, captions, strict=True)
+    ]
+    write_table(path, pa.Table.from_pylist(rows))
+
+
+def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: Pairs, out: Path) -> dict[str, Any]:
+    tuned, skipped = fit_all(experiment.recipes, job, out)
+    judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
+    rows: list[dict[str, Any]] = []
+    for method, alpha in _points(tuned, experiment.alphas):
+        with at(tuned, method, alpha, job):
+            for judge in judges:
+                rows += judge.rows(job, method, alpha, {"select": judge.data.select}, "select")
+    chosen, own = _chosen(rows, tuned)
+    files.write_json(out / "choice.json", {**chosen._asdict(), "alphas": own})
+    why = f"once, after {name_of(chosen.method, chosen.alpha)} was chosen on the select split"
+    report = {judge.name: read_report(out, judge.data, why) for judge in judges}
+    for method, alpha in _points(tuned, experiment.alphas):
+        with at(tuned, method, alpha, job):
+            for judge in judges:
+                rows += judge.rows(job, method, alpha, report[judge.name], "report")
+            if method != BASELINE or not job.encoder.new:  # before training a new projection knows nothing
+                rows += _recall(job, pairs, method, alpha)
+    firsts = set(report[judges[0].name])
+    rows += ood_mean([r for r in rows if r["domain"] in firsts])
+    examples = report[judges[0].name]["id"]
+    with at(tuned, chosen.method, chosen.alpha, job):
+        after = neighbours(job, judges[0].data.train, examples)
+    save_tower(out / "model", job.encoder, chosen, tuned.get(chosen.method))
+    before = neighbours(job, judges[0].data.train, examples)
+    files.write_json(out / "neighbours.json", {"before": before, "after": after})
+    return {
+        "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
+        "task": "captions", "judges": [judge.name for judge in judges], "metric": CHOOSES,
+        "methods": {name: _about(t, experiment, own[name]) for name, t in tuned.items()},
+    }  # fmt: skip
+
+
+def _points(tuned: Mapping[str, Tuned], alphas: Sequence[float]) -> list[Point]:
+    """The pretrained encoder, then each method along its path."""
+    paths = [(name, a) for name, t in tuned.items() for a in (alphas if t.recipe.merge is not None else (1.0,))]
+    return [(BASELINE, None), *paths]
+
+
+def at(tuned: Mapping[str, Tuned], method: str, alpha: float | None, job: Job) -> AbstractContextManager[None]:
+    """Inside, the job's encoder is the method's at alpha; the baseline is the encoder itself."""
+    if method == BASELINE:
+        return nullcontext()
+    return standing(tuned[method], job.encoder, 1.0 if alpha is None else alpha, seed=job.seed)
+
+
+def _chosen(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> tuple[Choice, dict[str, float | None]]:
+    """The choice over all methods, the pretrained encoder among them, and each method's own alpha."""
+    sizes = {name: t.trained for name, t in tuned.items()}
+    contenders = [
+        Contender(r["method"], r["alpha"], sizes.get(r["method"], 0), r["value"], r["n"])
+        for r in rows if r["domain"] == "select" and r["metric"] == CHOOSES and r["alpha"] != 0
+    ]  # fmt: skip
+    own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
+    return choose(contenders), {BASELINE: None, **own}
+
+
+def _recall(job: Job, pairs: Pairs, method: str, alpha: float | None) -> list[dict[str, Any]]:
+    """How often a held picture finds its caption and a caption its picture, of the encoder as it now is."""
+    if not len(pairs.held):
+        return []
+    image_ND = features(job.encoder, pairs.held, "shared", **job.reading)
+    texts = [text for own in pairs.held_captions for text in own]
+    owner_M = [i for i, own in enumerate(pairs.held_captions) for _ in own]
+    found = retrieval(image_ND, text_rows(job.encoder, texts), owner_M, texts=texts)
+    return [row(method, alpha, "report", CAPTIONS, metric, e) for metric, e in found.items()]
+
+
+def _about(tuned: Tuned, experiment: Captioning, alpha: float | None) -> dict[str, Any]:
+    recipe = tuned.recipe
+    return {
+        "title": recipe.title, "paper": recipe.paper, "trained": tuned.trained, "seconds": tuned.seconds,
+        "alphas": list(experiment.alphas) if recipe.merge else [], "refused_path": recipe.no_merge or None,
+        "notes": tuned.notes, "alpha": alpha,
+    }  # fmt: skip

@@ -1,0 +1,63 @@
+"""What an image tower is worth with text thrown away: its features judged on labelled data, at points of a path."""
+
+# D feature width, N pictures.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from likewise.data.records import Dataset, Split
+from likewise.encoder import Encoder
+from likewise.judge import Labelled, Probe, linear, scored
+from likewise.predict import features
+from likewise.recipe import Lbfgs
+from likewise.run.results import row
+from likewise.run.stage import Job
+
+PROBE = Lbfgs(path=(10.0, 100.0, 1000.0), tolerance=1e-4)
+"""Coarser than a method's own probe: it is solved at every point of every path, and compares like with like."""
+CHOOSES = "knn@20"
+"""The metric by which alpha is chosen: DINO's authors found 20 neighbours the best."""
+
+
+def labelled(encoder: Encoder, split: Split, job: Job, called: str) -> Labelled:
+    """A split's features before any projection, of the encoder as it now is."""
+
+    def progress(done: int, total: int) -> None:
+        job.heed(f"while reading {split.name}")
+        job.watch.bar(called, done, total)
+
+    return Labelled(features(encoder, split, "pooled", **{**job.reading, "progress": progress}), split.labels_N)
+
+
+class Judge:
+    """One labelled data set: its training pictures vote and fit the probe, whose strength its select pictures choose.
+
+    The probes are kept between the two readings, by the point of the path they are for.
+    """
+
+    def __init__(self, name: str, data: Dataset, first: bool) -> None:
+        self.name, self.data, self.first = name, data, first
+        self._probes: dict[Any, Probe] = {}
+
+    def domain(self, split: str) -> str:
+        """What a split is called in the results: the first judge's go by their own names."""
+        return split if self.first else f"{self.name}:{split}"
+
+    def rows(
+        self, job: Job, method: str, alpha: float | None, splits: Mapping[str, Split], role: str
+    ) -> list[dict[str, Any]]:
+        """Every metric on these splits, of the encoder as it now is, as results rows."""
+        classes, called = len(self.data.classes), f"{method} {self.name}"
+        bank = labelled(job.encoder, self.data.train, job, called)
+        point = (method, alpha) if alpha else None  # at 0 every method is the pretrained encoder
+        if point not in self._probes:
+            select = labelled(job.encoder, self.data.select, job, called)
+            self._probes[point] = linear(bank, select, classes, PROBE)
+        out = []
+        for name, split in splits.items():
+            test = labelled(job.encoder, split, job, called)
+            found = scored(bank, self._probes[point], test, classes)
+            out += [row(method, alpha, role, self.domain(name), metric, e) for metric, e in found.items()]
+        return out
