@@ -36,7 +36,7 @@ PairsArg = Annotated[
 def caption(
     pairs: PairsArg,
     edits: Annotated[list[str] | None, typer.Argument(metavar="PATH=VALUE...", help="Edits of the method, like stages.1.replay.weight=10; with one --method.")] = None,
-    encoder: Annotated[str, typer.Option("--encoder", "-e", help="icon-dino, timm:vit_base_patch16_224.dino, hf:facebook/dinov2-base, a CLIP, local-dir:...")] = "icon-dino",
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="icon-clip, timm:vit_base_patch16_224.dino, hf:facebook/dinov2-base, a CLIP, local-dir:...")] = "icon-clip",
     text: Annotated[str, typer.Option("--text", help="The text tower beside a vision encoder: open_clip:ViT-B-32/openai, st:all-MiniLM-L6-v2, ...")] = "",
     method: Annotated[str, typer.Option("--method", help="Names with commas, caption- left out (film, ln, token-replay, ...), or one YAML file.")] = "film",
     eval_: Annotated[list[str] | None, typer.Option("--eval", help="Labelled data to judge by; the first one's select split chooses alpha. More, unlike the captions, tell what is forgotten.")] = None,
@@ -121,11 +121,10 @@ def _recipe(name: str, model: Encoder, edits: Sequence[str], train_text: bool) -
 
 def opened(encoder: str, text: str) -> Encoder:
     """The encoder, with the text tower of that name beside it where it has none of its own."""
-    from likewise.encoders import BUILT_IN_TEXT, load
+    from likewise.encoders import load
     from likewise.encoders.pair import Pair
 
     model = load(encoder)
-    text = text or ("" if model.has("text") else BUILT_IN_TEXT.get(encoder, ""))
     if not text and not model.has("text"):
         raise UsageError(
             "M03",

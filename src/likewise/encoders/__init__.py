@@ -1,6 +1,6 @@
 """Pretrained encoders by name, a module for each library.
 
-icon-clip, icon-dino              ship with the package
+icon-clip                         ships with the package
 open_clip:ViT-B-16/openai         image-text models of open_clip (the prefix may be left out); hf-hub: ones too
 timm:vit_base_patch16_224.dino    vision encoders of timm
 hf:facebook/dinov2-base           CLIP, SigLIP, DINO of transformers
@@ -20,13 +20,10 @@ from likewise.errors import DataError
 ASSETS = Path(__file__).parent.parent / "assets"
 BUILT_IN = {"icon-clip": ASSETS / "icon-clip"}
 """Models that the package carries, as folders of their libraries."""
-BUILT_IN_TEXT = {"icon-dino": "icon-clip", "icon-vit": "icon-clip"}
-"""The text tower that stands beside a built-in vision encoder where none is named."""
-
-RATE_SCALES = {"icon-clip": 30.0, "icon-dino": 30.0, "icon-vit": 30.0}
-"""Recipes name learning rates for encoders of ViT-B size and up. The built-in ones are ten times smaller and hardly
-trained by their measure: of 10 and 30 times the rates of full fine-tuning, FLYP and LayerNorm tuning of icon-clip, the
-larger was as good or better on IconShift's select split for each of the three (one seed)."""
+RATE_SCALES = {"icon-clip": 30.0}
+"""Recipes name learning rates for encoders of ViT-B size and up. icon-clip is ten times smaller and hardly trained
+by their measure: of 10 and 30 times the rates of full fine-tuning, FLYP and LayerNorm tuning, the larger was as good or
+better on IconShift's select split for each of the three (one seed)."""
 
 PREFIXES = {"timm": "timm", "hf": "transformers", "st": "sentences", "open_clip": "open_clip"}
 """Before the colon of a name, and the module that loads it."""

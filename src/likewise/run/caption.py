@@ -139,20 +139,23 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
     tuned, skipped = fit_all(experiment.recipes, job, out)
     judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
     rows: list[dict[str, Any]] = []
-    for method, alpha in _points(tuned, experiment.alphas):
+    points = _points(tuned, experiment.alphas)
+    for done, (method, alpha) in enumerate(points, 1):
         with at(tuned, method, alpha, job):
             for judge in judges:
                 rows += judge.rows(job, method, alpha, {"select": judge.data.select}, "select")
+        job.watch.bar("select", done, len(points), name_of(method, alpha))
     chosen, own = _chosen(rows, tuned)
     files.write_json(out / "choice.json", {**chosen._asdict(), "alphas": own})
     why = f"once, after {name_of(chosen.method, chosen.alpha)} was chosen on the select split"
     report = {judge.name: read_report(out, judge.data, why) for judge in judges}
-    for method, alpha in _points(tuned, experiment.alphas):
+    for done, (method, alpha) in enumerate(points, 1):
         with at(tuned, method, alpha, job):
             for judge in judges:
                 rows += judge.rows(job, method, alpha, report[judge.name], "report")
             if method != BASELINE or not job.encoder.new:  # before training a new projection knows nothing
                 rows += _recall(job, pairs, method, alpha)
+        job.watch.bar("report", done, len(points), name_of(method, alpha))
     firsts = set(report[judges[0].name])
     rows += ood_mean([r for r in rows if r["domain"] in firsts])
     examples = report[judges[0].name]["id"]

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from likewise.data.records import Dataset, Split
-from likewise.encoder import Encoder
 from likewise.judge import Labelled, Probe, linear, scored
 from likewise.predict import features
 from likewise.recipe import Lbfgs
@@ -21,14 +20,9 @@ CHOOSES = "knn@20"
 """The metric by which alpha is chosen: DINO's authors found 20 neighbours the best."""
 
 
-def labelled(encoder: Encoder, split: Split, job: Job, called: str) -> Labelled:
-    """A split's features before any projection, of the encoder as it now is."""
-
-    def progress(done: int, total: int) -> None:
-        job.heed(f"while reading {split.name}")
-        job.watch.bar(called, done, total)
-
-    return Labelled(features(encoder, split, "pooled", **{**job.reading, "progress": progress}), split.labels_N)
+def labelled(job: Job, split: Split) -> Labelled:
+    """A split's features before any projection, of the job's encoder as it now is."""
+    return Labelled(features(job.encoder, split, "pooled", **job.reading), split.labels_N)
 
 
 class Judge:
@@ -49,15 +43,13 @@ class Judge:
         self, job: Job, method: str, alpha: float | None, splits: Mapping[str, Split], role: str
     ) -> list[dict[str, Any]]:
         """Every metric on these splits, of the encoder as it now is, as results rows."""
-        classes, called = len(self.data.classes), f"{method} {self.name}"
-        bank = labelled(job.encoder, self.data.train, job, called)
+        classes = len(self.data.classes)
+        bank = labelled(job, self.data.train)
         point = (method, alpha) if alpha else None  # at 0 every method is the pretrained encoder
         if point not in self._probes:
-            select = labelled(job.encoder, self.data.select, job, called)
-            self._probes[point] = linear(bank, select, classes, PROBE)
+            self._probes[point] = linear(bank, labelled(job, self.data.select), classes, PROBE)
         out = []
         for name, split in splits.items():
-            test = labelled(job.encoder, split, job, called)
-            found = scored(bank, self._probes[point], test, classes)
+            found = scored(bank, self._probes[point], labelled(job, split), classes)
             out += [row(method, alpha, role, self.domain(name), metric, e) for metric, e in found.items()]
         return out
