@@ -28,7 +28,7 @@ def eval_(
     from likewise.datasets import DATASETS
     from likewise.run.again import evaluate, labelled
     from likewise.run.artifact import Predictor
-    from likewise.run.caption_again import is_captions
+    from likewise.run.folder import is_captions
 
     machine = machine_for(device, workers)
     if is_captions(run):
@@ -84,13 +84,15 @@ def interpolate(
     from likewise.cli.terminal import Bars, alphas, listing, percent
     from likewise.cli.terminal import out as screen
     from likewise.run import again, caption_again
+    from likewise.run.folder import is_captions
     from likewise.run.results import find
+    from likewise.run.vision import CHOOSES
 
     names = list(dict.fromkeys(part.strip() for part in method.split(",") if part.strip()))
     if method and not names:
         raise UsageError("C01", f"--method {method} names no method. Leave it out for all of the run's.")
     with Bars(quiet=json_) as watch:
-        metric = caption_again.CHOOSES if caption_again.is_captions(run) else "accuracy"
+        metric = CHOOSES if is_captions(run) else "accuracy"
         along = again.interpolate if metric == "accuracy" else caption_again.interpolate
         found = along(run, alphas(alpha), machine_for(device, workers), watch, names)
     if json_:

@@ -201,6 +201,14 @@ class Dataset:
             "access_log": list(self.access_log),
         }
 
+    @property
+    def digest(self) -> str:
+        """Fingerprint of classes, templates and every split; describes, so it is not a reading."""
+        splits = (self.train, self.select, *self._report.values())
+        return fingerprint(
+            [self.classes.digest, list(self.templates), {f"{s.role}:{s.name}": s.digest for s in splits}]
+        )
+
     def manifest(self) -> pa.Table:
         """One row a record; a table source that gives the same splits again. Describes, so it is not a reading.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,9 @@ class Encoder(ABC):
     places, for module and token grafts.
     """
 
+    names: Mapping[str, str] = MappingProxyType({})
+    """The library's own names of what is stored, parameters and buffers, to ours; a subclass for a library sets it."""
+
     def __init__(
         self, spec: EncoderSpec, module: nn.Module, sites: Mapping[str, Site], children: Mapping[str, Site]
     ) -> None:
@@ -46,9 +50,6 @@ class Encoder(ABC):
         self.module = module.eval().requires_grad_(False)
         self.sites = dict(sites)
         self.children = dict(children)
-        if not hasattr(self, "names"):
-            self.names: Mapping[str, str] = {}
-            """The library's own names of what is stored, parameters and buffers, to ours; subclasses set it first."""
         self.grafts = Grafts()
         """What is added at the moment; its numbers are among the encoder's, named `adapters.*`."""
 

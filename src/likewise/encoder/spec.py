@@ -62,6 +62,12 @@ class Site(NamedTuple):
     owner: nn.Module
     attr: str
 
+    @classmethod
+    def at(cls, root: nn.Module, dotted: str) -> Site:
+        """Where a parameter or module of `root` is."""
+        owner, _, attr = dotted.rpartition(".")
+        return cls(root.get_submodule(owner), attr)
+
     @property
     def value(self) -> Any:
         return getattr(self.owner, self.attr)

@@ -37,11 +37,6 @@ from likewise.encoders.open_clip_names import TOWERS, rename, rename_any
 from likewise.errors import ConfigError, MachineError, UsageError, near, some
 
 
-def _place(root: nn.Module, dotted: str) -> Site:
-    owner, _, attr = dotted.rpartition(".")
-    return Site(root.get_submodule(owner), attr)
-
-
 def _sites(module: nn.Module) -> dict[str, Site]:
     out: dict[str, Site] = {}
     for upstream, _ in module.named_parameters():
@@ -50,7 +45,7 @@ def _sites(module: nn.Module) -> dict[str, Site]:
             raise ConfigError(
                 f"two of open_clip's parameters would be called «{ours}», one of them «{upstream}».", "M02"
             )
-        out[ours] = _place(module, upstream)
+        out[ours] = Site.at(module, upstream)
     return out
 
 
@@ -63,9 +58,9 @@ def _children(module: nn.Module) -> Iterator[tuple[str, Site]]:
             rest = (upstream + ".")[found.end() :].rstrip(".")
             place = {"": "block", "attn": "attention", "mlp": "mlp"}.get(rest)
             if place is not None:
-                yield f"{tower}.{found[1]}.{place}", _place(module, upstream)
+                yield f"{tower}.{found[1]}.{place}", Site.at(module, upstream)
         if "weight" in layer._parameters and layer.weight is not None and upstream:
-            yield rename(f"{upstream}.weight").removesuffix(".weight"), _place(module, upstream)
+            yield rename(f"{upstream}.weight").removesuffix(".weight"), Site.at(module, upstream)
 
 
 class OpenClip(Encoder):

@@ -42,13 +42,8 @@ def rename(upstream: str) -> str:
     """open_clip's name of a parameter to ours; in a trunk of timm's, as `timm_names` has it."""
     if trunk := re.match(_TRUNK, upstream):
         return timm_names.rename(upstream[trunk.end() :])
-    for pattern, tower in TOWERS:
-        if found := re.match(pattern, upstream):
-            rest = upstream[found.end() :]
-            for inner, ours in _BLOCK:
-                if re.match(inner, rest):
-                    return f"{tower}.{found[1]}." + re.sub(f"^{inner}", ours, rest)
-            return f"{tower}.{found[1]}.{rest}"
+    if ours := timm_names.within(upstream, TOWERS, _BLOCK):
+        return ours
     for pattern, ours in _OUTSIDE:
         if re.match(pattern, upstream):
             return re.sub(f"^{pattern}", ours, upstream)

@@ -28,7 +28,8 @@ SHIFT = -10.0
 class Pair(Encoder):
     """`image` looks at pictures, `text` reads; new are `image.projection` (W x D), `scale` and `shift`.
 
-    Neither part is copied: what the pair trains, they are trained in. Raises `ConfigError` M03 where a part lacks its
+    Neither part is copied: what the pair trains, they are trained in, and a CLIP given for its text tower has no image
+    tower afterwards. Raises `ConfigError` M03 where a part lacks its
     tower, or the image encoder has a text tower of its own.
 
     Departs: LiT's scale starts at 10; both towers keep their own preprocessing and tokenizer.

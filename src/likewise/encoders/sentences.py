@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.encoder import Encoder, EncoderSpec, weights_hash
+from likewise.encoder import Encoder, EncoderSpec, Site, weights_hash
 from likewise.encoders import hugging
-from likewise.encoders.transformers_names import children, names_of, place, positional
+from likewise.encoders.transformers_names import children, names_of, positional
 from likewise.errors import ConfigError, some
 
 MODULES = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout", "LayerNorm")
@@ -41,7 +41,7 @@ class Sentences(Encoder):
 
     def __init__(self, spec: EncoderSpec, module: nn.Module, tokens: hugging.Tokens, names: Mapping[str, str]) -> None:
         self.names = names
-        sites = {ours: place(module, upstream) for upstream, ours in names.items()}
+        sites = {ours: Site.at(module, upstream) for upstream, ours in names.items()}
         super().__init__(spec, module, sites, dict(children(module, names)))
         self._tokens = tokens
         self._prompt = str(spec.config["prompt"])

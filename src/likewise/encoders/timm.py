@@ -46,7 +46,7 @@ class TimmEncoder(Encoder):
 
     def __init__(self, spec: EncoderSpec, module: nn.Module, names: Mapping[str, str]) -> None:
         self.names = names
-        sites = {names[upstream]: _site(module, upstream) for upstream, _ in module.named_parameters()}
+        sites = {names[upstream]: Site.at(module, upstream) for upstream, _ in module.named_parameters()}
         super().__init__(spec, module, sites, dict(_children(module, self.names)))
         self._model: Any = module
         self._features: str = spec.config["features"]
@@ -100,11 +100,6 @@ class TimmEncoder(Encoder):
         return 2 * width if self._features == "both" else width
 
 
-def _site(root: nn.Module, dotted: str) -> Site:
-    owner, _, attr = dotted.rpartition(".")
-    return Site(root.get_submodule(owner), attr)
-
-
 def _children(module: nn.Module, names: Mapping[str, str]) -> Iterator[tuple[str, Site]]:
     """The places of module and token grafts: blocks, their attention and MLP, and each layer that has a weight."""
     blocks = {place(upstream)[0] for upstream, _ in module.named_parameters()} - {""}
@@ -112,11 +107,11 @@ def _children(module: nn.Module, names: Mapping[str, str]) -> Iterator[tuple[str
         block, rest = place(f"{upstream}.")
         kind = {"": "block", "attn.": "attention", "mlp.": "mlp"}.get(rest)
         if block in blocks and kind:
-            yield f"{block}.{kind}", _site(module, upstream)
+            yield f"{block}.{kind}", Site.at(module, upstream)
         above = module.get_submodule(upstream.rpartition(".")[0])
         read = upstream.endswith(".qkv") and getattr(above, "q_bias", None) is not None  # and never called
         if layer._parameters.get("weight") is not None and upstream and not read:
-            yield names[f"{upstream}.weight"].removesuffix(".weight"), _site(module, upstream)
+            yield names[f"{upstream}.weight"].removesuffix(".weight"), Site.at(module, upstream)
 
 
 def _check_features(spec: EncoderSpec, model: Any) -> None:

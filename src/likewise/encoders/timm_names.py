@@ -10,7 +10,7 @@ A norm is a norm by what it is: each one's name has `norm` in it, and nothing el
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import timm.layers
 from torch import nn
@@ -28,6 +28,8 @@ BLOCK = (
 )  # fmt: skip
 """Inside a block; what is not here keeps its own name behind the block's."""
 
+Rules = Sequence[tuple[str, str]]
+"""Patterns of a library's names, and ours in their place."""
 VIT = r"blocks\.(\d+)\."
 """The blocks of a transformer whose tokens stay one sequence."""
 _STAGES = (
@@ -65,6 +67,16 @@ def inside(rest: str) -> str:
         if re.match(pattern, rest):
             return re.sub(f"^{pattern}", ours, rest)
     return rest
+
+
+def within(upstream: str, towers: Rules, inside: Rules) -> str:
+    """Our name of what lies in a block: the block by `towers`, the rest by the first rule that fits; "" outside."""
+    for pattern, tower in towers:
+        if found := re.match(pattern, upstream):
+            rest = upstream[found.end() :]
+            rule = next((rule for rule in inside if re.match(rule[0], rest)), ("", ""))
+            return f"{tower}.{found[1]}." + re.sub(f"^{rule[0]}", rule[1], rest)
+    return ""
 
 
 def place(upstream: str) -> tuple[str, str]:

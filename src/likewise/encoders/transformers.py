@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from likewise import files
-from likewise.encoder import Embedded, Encoder, EncoderSpec, weights_hash
+from likewise.encoder import Embedded, Encoder, EncoderSpec, Site, weights_hash
 from likewise.encoders import hugging
-from likewise.encoders.transformers_names import children, names_of, place, positional, rename
+from likewise.encoders.transformers_names import children, names_of, positional, rename
 from likewise.errors import ConfigError, UsageError, near, some
 
 FEATURES = ("class", "mean", "both", "prelogits")
@@ -59,7 +59,7 @@ class HuggingFace(Encoder):
 
     def __init__(self, spec: EncoderSpec, module: nn.Module, view: str, tokens: hugging.Tokens | None = None) -> None:
         self.names = names_of(module)
-        sites = {ours: place(module, upstream) for upstream, ours in self.names.items()}
+        sites = {ours: Site.at(module, upstream) for upstream, ours in self.names.items()}
         super().__init__(spec, module, sites, dict(children(module, self.names)))
         self._model: Any = module
         self._view, self._tokens = view, tokens

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from likewise.encoder import Site
+from likewise.encoders.timm_names import within
 from likewise.errors import ConfigError, some
 
 CLIP_TOWERS = {"image": "vision_model", "text": "text_model"}
@@ -82,21 +83,10 @@ which answers the same but is not given what goes into the sub-layer."""
 
 def rename(upstream: str) -> str:
     """transformers' name of a parameter to ours; a sentence-transformers model's begins with its modules' numbers."""
-    for pattern, tower in _TOWERS:
-        if found := re.match(pattern, upstream):
-            rest = upstream[found.end() :]
-            for inner, ours in _BLOCK:
-                if re.match(inner, rest):
-                    return f"{tower}.{found[1]}." + re.sub(f"^{inner}", ours, rest)
-            return f"{tower}.{found[1]}.{rest}"
+    if found := within(upstream, _TOWERS, _BLOCK):
+        return found
     pattern, ours = next((pattern, ours) for pattern, ours in _OUTSIDE if re.match(pattern, upstream))
     return re.sub(f"^{pattern}", ours, upstream)
-
-
-def place(root: nn.Module, dotted: str) -> Site:
-    """Where a parameter or module is."""
-    owner, _, attr = dotted.rpartition(".")
-    return Site(root.get_submodule(owner), attr)
 
 
 def names_of(module: nn.Module) -> dict[str, str]:
@@ -116,10 +106,10 @@ def children(module: nn.Module, names: Mapping[str, str]) -> Iterator[tuple[str,
             if found := re.match(pattern, upstream + "."):
                 part = (upstream + ".")[found.end() :].rstrip(".")
                 if own := (_SENTENCE_PLACES if pattern.startswith(_TEXT) else _PLACES).get(part):
-                    yield f"{tower}.{found[1]}.{own}", place(module, upstream)
+                    yield f"{tower}.{found[1]}.{own}", Site.at(module, upstream)
                 break
         if layer._parameters.get("weight") is not None and f"{upstream}.weight" in names:
-            yield names[f"{upstream}.weight"].removesuffix(".weight"), place(module, upstream)
+            yield names[f"{upstream}.weight"].removesuffix(".weight"), Site.at(module, upstream)
 
 
 def positional(layer: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> object:

@@ -20,6 +20,7 @@ from likewise.fit.work import Work
 from likewise.keys import key_rng
 from likewise.losses import Replay
 from likewise.names import select
+from likewise.recipe import Descent
 
 
 class Rehearsal:
@@ -38,7 +39,8 @@ class Rehearsal:
         """Batches of the pictures to rehearse on, one a step; None where they are the training pictures'."""
         if self.work.replayed is None:
             return None
-        n, size = len(self.work.replayed), getattr(self.work.stage.fit, "batch", 1)
+        assert isinstance(self.work.stage.fit, Descent), "what does not step is refused when the stage is made"
+        n, size = len(self.work.replayed), self.work.stage.fit.batch
         each = -(-n // size)
         plan = (
             [(step, int(i)) for i in permutation(self.work.seed, epoch, n)[place * size : (place + 1) * size]]

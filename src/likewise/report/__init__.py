@@ -15,6 +15,7 @@ from likewise import files
 from likewise.errors import UsageError
 from likewise.report import captions, curves, page, tables
 from likewise.report.read import read_run
+from likewise.run.folder import is_captions
 
 __all__ = ["table_markdown", "write_report"]
 
@@ -37,7 +38,7 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         files.write_text(target, curves.render(found, target))
         files.write_text(target.with_suffix(".md"), curves.summary(found))
         return target
-    tuned = [folder for folder in runs if captions.is_captions(Path(folder))]
+    tuned = [folder for folder in runs if is_captions(Path(folder))]
     if tuned and len(runs) > 1:
         raise UsageError("R03", f"{tuned[0]} was tuned on captions and has a report of its own; name it alone.")
     if tuned:

@@ -21,9 +21,8 @@ from likewise.report.charts import percent_ticks
 from likewise.report.pictures import encode
 from likewise.report.read import ID, MEAN, NOWHERE, SELECT
 from likewise.report.svg import Canvas, Point, padded, slots, spread, width_of
+from likewise.run.folder import CAPTIONS
 
-TASK = "captions"
-"""What `results.json` says of such a run; the domain of the held pairs has the same name."""
 TEXT = 11
 THUMB = 56
 
@@ -84,12 +83,6 @@ class Captions:
 def short(name: str) -> str:
     """A method's name on its own page, where all of them learn from captions."""
     return name.removeprefix("caption-")
-
-
-def is_captions(folder: Path) -> bool:
-    """Whether a finished run on captions lies here."""
-    path = folder / "results.json"
-    return path.exists() and files.read_json(path).get("task") == TASK
 
 
 def read_captions(folder: Path) -> Captions:
@@ -184,7 +177,7 @@ def lines(run: Captions) -> list[tuple[str, float | None, str]]:
 
 def recalled(run: Captions) -> list[str]:
     """The retrieval metrics there are, pictures first."""
-    return list(dict.fromkeys(m for _, _, d, m in run.scores if d == TASK))
+    return list(dict.fromkeys(m for _, _, d, m in run.scores if d == CAPTIONS))
 
 
 def render(run: Captions) -> str:

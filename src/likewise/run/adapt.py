@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from likewise import files
-from likewise.config import Config, fingerprint
+from likewise.config import Config
 from likewise.data.prompts import fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
@@ -72,10 +72,10 @@ class Settings(Config):
 
 def make_experiment(encoder: Encoder, data: Dataset, recipes: Mapping[str, Recipe], **rest: Any) -> Experiment:
     """The question of a run: encoder and data by digest, recipes whole."""
-    digests = {s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()}
-    digest = fingerprint([data.classes.digest, list(data.templates), digests])
-    return Experiment(encoder=encoder.spec.name, encoder_digest=encoder.spec.digest, data=data.name, data_digest=digest,
-                      recipes=dict(recipes), **rest)  # fmt: skip
+    return Experiment(
+        encoder=encoder.spec.name, encoder_digest=encoder.spec.digest, data=data.name, data_digest=data.digest,
+        recipes=dict(recipes), **rest,
+    )  # fmt: skip
 
 
 def adapt(

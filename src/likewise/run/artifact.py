@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from likewise import files
-from likewise.adapters import Adapter, add
+from likewise.adapters import Adapter
 from likewise.config import Config
 from likewise.data.decode import picture
 from likewise.data.records import ClassTable
 from likewise.data.views import evaluate
 from likewise.encoder import Encoder, EncoderSpec
 from likewise.encoders import load
-from likewise.errors import ConfigError, UsageError
+from likewise.errors import ConfigError
 from likewise.heads import HeadModule, Own
-from likewise.run.folder import which
+from likewise.run.kept import card_of, encoder_of
 from likewise.run.tuned import Point
 
 FORMAT = 2
@@ -88,27 +88,13 @@ class Predictor:
     @classmethod
     def load(cls, path: Path) -> Predictor:
         """From a run folder or its `model/`. Raises M02 where weights are not those that were saved."""
-        folder = path / "model" if (path / "model").is_dir() else path
-        if not (folder / "likewise.json").exists():
-            where = which(path) or " Give the folder that `likewise adapt -o` wrote."
-            raise UsageError("M01", f"{path} holds no adapted model.{where}")
-        if not files.whole(folder):
-            raise ConfigError(
-                f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02"
-            )
-        about = files.read_json(folder / "likewise.json")
+        folder, about = card_of(path, "adapted model", "adapt")
         if about.get("format") != FORMAT:
             raise ConfigError(
                 f"{folder} has format {about.get('format')}; this version reads {FORMAT}. Adapt again.", "M02"
             )
         card = Card.parse(about, str(folder / "likewise.json"))
-        encoder = load(f"local-dir:{folder}")
-        if encoder.spec.digest != card.spec.digest:
-            raise ConfigError(f"{folder}: the encoder built here is not the one that was saved "
-                              f"({encoder.spec.digest}, saved {card.spec.digest}).", "M02")  # fmt: skip
-        add(encoder, card.adapters, 0)
-        if card.adapters:
-            encoder.put(files.read_tensors(folder / "adapters.safetensors"))
+        encoder = encoder_of(folder, card.spec, card.adapters)
         head = card.head.load(files.read_tensors(folder / "head.safetensors"), encoder, len(card.classes))
         return cls(encoder, head, card)
 

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 
 from likewise import files
-from likewise.config import fingerprint
 from likewise.data.caption_sources import check_captions
 from likewise.data.captions import Pairs
 from likewise.data.records import ClassTable, Dataset, Split
@@ -26,7 +25,7 @@ from likewise.predict import features, text_rows
 from likewise.recipe import Captioning, Machine, Recipe
 from likewise.run.adapt import Run, Settings
 from likewise.run.choose import Choice, Contender, choose, name_of
-from likewise.run.folder import LOCK, open_folder, status
+from likewise.run.folder import CAPTIONS, LOCK, open_folder, status
 from likewise.run.planning import planned
 from likewise.run.protocol import describe, ending, fit_all, shared_starts, write_table
 from likewise.run.results import ood_mean, read_report, row
@@ -38,9 +37,6 @@ from likewise.run.watch import Stop, Watch
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 BASELINE = "pretrained"
-CAPTIONS = "captions"
-"""The domain of the pairs that are held back."""
-
 Point = tuple[str, float | None]
 
 
@@ -74,7 +70,7 @@ def caption(
         raise UsageError("C02", "two data sets to judge by have the same name. Give each once.")
     named = {data.name: data for data in judges}
     vision, text = (encoder.vision, encoder.reader.spec) if isinstance(encoder, Pair) else (encoder, None)
-    digests = {"pairs": pairs.digest, **{name: _digest(data) for name, data in named.items()}}
+    digests = {"pairs": pairs.digest, **{name: data.digest for name, data in named.items()}}
     digests |= {"text": text.digest} if text else {}
     digests |= {"replayed": replayed.digest} if replayed is not None else {}
     experiment = Captioning(
@@ -93,7 +89,7 @@ def caption(
         repeated = shared_starts(recipes, settings.seed)
         limit = began + settings.time_limit if settings.time_limit else float("inf")
         with Stop() as stop, ending(out):
-            job = Job(encoder, _as_dataset(pairs, judges[0]), pairs.captions, settings.seed, machine, watch, stop,
+            job = Job(encoder, _as_dataset(pairs), pairs.captions, settings.seed, machine, watch, stop,
                       limit, repeated, replayed=replayed, kin=pairs.kin)  # fmt: skip
             results = _protocol(job, experiment, list(named.values()), pairs, out)
         results["seconds"] = time.monotonic() - began
@@ -115,15 +111,10 @@ def check(recipes: Mapping[str, Recipe]) -> None:
             raise ConfigError(f"{name} writes prompts of its own ({brings}), and here the captions are the texts.")
 
 
-def _digest(data: Dataset) -> str:
-    return fingerprint({s["role"] + ":" + name: s["digest"] for name, s in data.tree()["splits"].items()})
-
-
-def _as_dataset(pairs: Pairs, judge: Dataset) -> Dataset:
-    """The pairs as training data in which every picture is a class of its own; what selects is the judge's."""
+def _as_dataset(pairs: Pairs) -> Dataset:
+    """The pairs as training data in which every picture is a class of its own; judges select, so nothing does here."""
     keys = tuple(record.key for record in pairs.split.records)
-    nobody = Split("select", "select", ())
-    return Dataset(pairs.name, ClassTable(names=keys, folders=keys), pairs.split, nobody, [])
+    return Dataset(pairs.name, ClassTable(names=keys, folders=keys), pairs.split, Split("select", "select", ()), [])
 
 
 def _write_pairs(path: Path, pairs: Pairs) -> None:
@@ -166,7 +157,7 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
     files.write_json(out / "neighbours.json", {"before": before, "after": after})
     return {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
-        "task": "captions", "judges": [judge.name for judge in judges], "metric": CHOOSES,
+        "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES,
         "methods": {name: _about(t, experiment, own[name]) for name, t in tuned.items()},
     }  # fmt: skip
 
@@ -181,7 +172,7 @@ def at(tuned: Mapping[str, Tuned], method: str, alpha: float | None, job: Job) -
     """Inside, the job's encoder is the method's at alpha; the baseline is the encoder itself."""
     if method == BASELINE:
         return nullcontext()
-    return standing(tuned[method], job.encoder, 1.0 if alpha is None else alpha, seed=job.seed)
+    return standing(tuned[method], job.encoder, alpha, seed=job.seed)
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> tuple[Choice, dict[str, float | None]]:

@@ -19,17 +19,8 @@ from likewise.run.results import ood_mean, read_report
 from likewise.run.stage import Job
 from likewise.run.tower import load_tower
 from likewise.run.tuned import standing, stored
-from likewise.run.vision import CHOOSES, Judge
+from likewise.run.vision import Judge
 from likewise.run.watch import Stop, Watch
-
-__all__ = ["CHOOSES", "interpolate", "is_captions", "judge"]
-TASK = "captions"
-
-
-def is_captions(path: Path) -> bool:
-    """Whether a finished run on captions lies here."""
-    found = path / "results.json"
-    return found.exists() and files.read_json(found).get("task") == TASK
 
 
 def judge(path: Path, data: Dataset, machine: Machine, watch: Watch) -> list[dict[str, Any]]:

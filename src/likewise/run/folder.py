@@ -33,6 +33,16 @@ def which(path: Path) -> str:
     return f" It is a sweep: name one of its runs{f', such as {run}' if run else ''}."
 
 
+CAPTIONS = "captions"
+"""What `results.json` of a run on captions says of its task; the domain of its held pairs has the same name."""
+
+
+def is_captions(path: Path) -> bool:
+    """Whether a finished run on captions lies here."""
+    found = path / "results.json"
+    return found.exists() and files.read_json(found).get("task") == CAPTIONS
+
+
 def status(out: Path) -> str:
     """`running`, `done`, `interrupted` or `failed`, as the run left it."""
     return (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"

@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from likewise import files
-from likewise.adapters import Adapter, add
+from likewise.adapters import Adapter
 from likewise.config import Config
 from likewise.data.records import Record, Split
 from likewise.encoder import Encoder, EncoderSpec
 from likewise.encoders import load
-from likewise.errors import ConfigError, UsageError
+from likewise.errors import ConfigError
 from likewise.judge import nearest
 from likewise.keys import key_rng
 from likewise.names import tower_of
 from likewise.predict import features
 from likewise.run.choose import Choice
-from likewise.run.folder import which
+from likewise.run.folder import CAPTIONS
+from likewise.run.kept import card_of, encoder_of
 from likewise.run.stage import Job
 from likewise.run.tuned import Parts, Tuned, parts
 
@@ -36,7 +37,7 @@ class TowerCard(Config):
     """What must be known to use the tower: written as `likewise.json` beside the weights."""
 
     format: int = FORMAT
-    task: str = "captions"
+    task: str = CAPTIONS
     spec: EncoderSpec
     base: EncoderSpec
     method: str
@@ -72,24 +73,11 @@ def load_tower(path: Path) -> Encoder:
 
     Raises `UsageError` M01 where there is none, `ConfigError` M02 where it was changed or is of another format.
     """
-    folder = path / "model" if (path / "model").is_dir() else path
-    if not (folder / "likewise.json").exists():
-        where = which(path) or " Give the folder that `likewise caption -o` wrote."
-        raise UsageError("M01", f"{path} holds no tuned tower.{where}")
-    if not files.whole(folder):
-        raise ConfigError(f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02")
-    about = files.read_json(folder / "likewise.json")
-    if about.get("format") != FORMAT or about.get("task") != "captions":
+    folder, about = card_of(path, "tuned tower", "caption")
+    if about.get("format") != FORMAT or about.get("task") != CAPTIONS:
         raise ConfigError(f"{folder} is no tuned tower of format {FORMAT}. Tune again: likewise caption.", "M02")
     card = TowerCard.parse(about, str(folder / "likewise.json"))
-    encoder = load(f"local-dir:{folder}")
-    if encoder.spec.digest != card.spec.digest:
-        raise ConfigError(f"{folder}: the encoder built here is not the one that was saved "
-                          f"({encoder.spec.digest}, saved {card.spec.digest}).", "M02")  # fmt: skip
-    add(encoder, card.adapters, 0)
-    if card.adapters:
-        encoder.put(files.read_tensors(folder / "adapters.safetensors"))
-    return encoder
+    return encoder_of(folder, card.spec, card.adapters)
 
 
 def neighbours(job: Job, bank: Split, report: Split) -> list[dict[str, Any]]:
