@@ -386,6 +386,7 @@ NO_SOUP = {
         "houlsby", "pfeiffer", "parallel", "kim-adapter", "kim-joint-adapter", "kim-init-adapter", "caption-bottleneck",
         "caption-token-replay",
     ),
+    "what caption-tokens adds is not linear": ("caption-tokens",),
     "what compacter adds is not linear": (
         "compacter", "compacter++", "kim-compacter", "kim-joint-compacter", "kim-init-compacter", "kim-low",
     ),

@@ -27,7 +27,7 @@ PAIRS = {f"with-{kind}": kind for kind in KINDS}
 """The same with a tiny CLIP's text tower beside them."""
 BLOCKLESS = ("with-resnet", "with-efficientnet")
 """Pairs whose image tower has no transformer blocks."""
-IN_BLOCKS = ("caption-bottleneck", "caption-token-replay", "caption-lora")
+IN_BLOCKS = ("caption-bottleneck", "caption-token-replay", "caption-tokens", "caption-lora")
 """Recipes whose adapters stand in transformer blocks."""
 ON_VISION = [(k, name) for k in PAIRS for name in captions.RECIPES if k not in BLOCKLESS or name not in IN_BLOCKS]
 """Every caption recipe on every pair where it can be."""

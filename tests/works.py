@@ -15,7 +15,7 @@ from likewise.run.stage import Job
 
 def work_of(job: Job, recipe: Recipe, index: int = -1) -> Work:
     """Stage `index` of a recipe, ready to train. Its adapters and those of earlier stages stay in the encoder."""
-    frozen = copy.deepcopy(job.encoder) if recipe.stages[index].replay else None
+    frozen = copy.deepcopy(job.encoder) if recipe.stages[index].asks_pretrained else None
     present: list[AdapterConfig] = []
     head: HeadModule | None = None
     stages = recipe.stages[: index % len(recipe.stages) + 1]

@@ -64,7 +64,7 @@ SHAPE = {"img_size": 64, "patch_size": 4, "depth": 6}
 class token, six blocks of width 192. Early convolutions are what learns on a CPU's budget (Xiao et al. 2021,
 arXiv:2106.14881); the plain `vit_tiny_patch16_224` costs three quarters as much a picture, in patches of 8 three times."""
 
-STEPS, BATCH, RATE = 4600, 64, 5e-4
+STEPS, BATCH, RATE = 2400, 64, 5e-4
 DECAY, MOMENTUM = (0.04, 0.4), 0.996
 TEMPERATURES, WARM_TEMPERATURE, STUDENT_TEMPERATURE = (0.04, 0.07), 0.3, 0.1
 """The teacher's temperature at the start and after this fraction of the steps; the student's."""

@@ -1,4 +1,6 @@
-"""What a step minimises: cross-entropy, contrastive losses on captions, the pull to the start (L2-SP), token replay."""
+"""What a step minimises: cross-entropy, contrastive losses on captions, features behind holes, the pull to the start
+(L2-SP), token replay.
+"""
 
 # B images, C classes, D shared width, K texts of the bank, U distinct texts in a batch.
 
@@ -64,6 +66,24 @@ class Sigmoid(Config):
     couples_batch: ClassVar[bool] = True
 
 
+class Masked(Config):
+    """What the pretrained encoder sees in the whole picture, said by the tuned one of a picture with holes.
+
+    1 - cosine of the two features before the projection; `share` of the picture's `squares` x `squares` squares are
+    grey, drawn by key. The picture's caption is told to adapters that read captions, of `silent` of the pictures not:
+    so what stands in for captions learns to. Feature prediction as in MaskFeat (Wei et al. 2022, arXiv:2112.09133),
+    with the pretrained encoder's own features as the target.
+
+    No caption is compared with a picture here, so an image tower that is told of captions cannot win by repeating them.
+    """
+
+    kind: Literal["masked"] = "masked"
+    share: float = Field(0.5, gt=0, lt=1)
+    squares: int = Field(8, ge=2)
+    silent: float = Field(0.5, gt=0, lt=1)
+    couples_batch: ClassVar[bool] = False
+
+
 class Replay(Config):
     """Token replay: what the pretrained encoder answered on pictures is rehearsed while others are learnt.
 
@@ -83,7 +103,7 @@ class Replay(Config):
     tokens: int = Field(16, ge=0)
 
 
-Loss = Annotated[CrossEntropy | Contrastive | Sigmoid, Field(discriminator="kind")]
+Loss = Annotated[CrossEntropy | Contrastive | Sigmoid | Masked, Field(discriminator="kind")]
 
 
 def cross_entropy(logits_BC: Tensor, labels_B: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from likewise.adapters.adapter import AdapterConfig
 from likewise.adapters.bottleneck import Bottleneck
+from likewise.adapters.caption_tokens import CaptionTokens
 from likewise.adapters.compacter import Compacter
 from likewise.adapters.film import Film
 from likewise.adapters.lora import Lora
@@ -21,11 +22,13 @@ from likewise.config import fingerprint
 from likewise.encoder import Encoder
 
 __all__ = [
-    "Adapter", "AdapterConfig", "Bottleneck", "Compacter", "Film", "Lora", "Maple", "Prompt", "VisualPrompt", "add",
-    "grafted", "settings_in", "texts_of",
+    "Adapter", "AdapterConfig", "Bottleneck", "CaptionTokens", "Compacter", "Film", "Lora", "Maple", "Prompt",
+    "VisualPrompt", "add", "grafted", "settings_in", "texts_of",
 ]  # fmt: skip
 
-Adapter = Annotated[Bottleneck | Compacter | Film | Lora | Maple | Prompt | VisualPrompt, Field(discriminator="kind")]
+Adapter = Annotated[
+    Bottleneck | CaptionTokens | Compacter | Film | Lora | Maple | Prompt | VisualPrompt, Field(discriminator="kind")
+]
 
 
 def add(encoder: Encoder, adapters: Iterable[AdapterConfig], seed: int) -> None:

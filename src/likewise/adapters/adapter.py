@@ -25,6 +25,10 @@ class AdapterConfig(Config):
     """Whether what it adds is linear in all its numbers, so that means of these are means of that."""
     brings_texts: ClassVar[bool] = False
     """Whether it writes the class prompts (`texts`)."""
+    reads_captions: ClassVar[bool] = False
+    """Whether the image tower is told of each picture's caption while it trains (`Encoder.told`)."""
+    only_training: ClassVar[tuple[str, ...]] = ()
+    """Endings of numbers that nothing reads when the image tower is used without texts."""
 
     kind: str
 

@@ -7,8 +7,9 @@ An `Encoder` returns what the towers return; unit length and temperature are the
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,6 +53,8 @@ class Encoder(ABC):
         self.children = dict(children)
         self.grafts = Grafts()
         """What is added at the moment; its numbers are among the encoder's, named `adapters.*`."""
+        self.told: Tensor | None = None
+        """told_BD inside `telling`, for adapters that read captions; None whenever pictures speak for themselves."""
 
     def image(self, pixels_BCHW: Tensor) -> Embedded:
         """Pictures, normalised as `spec` says, to features. Raises `ConfigError` where there is no image tower.
@@ -86,6 +89,15 @@ class Encoder(ABC):
             f"{self.spec.name} has no text tower, so classes cannot be told to it by name. Put one beside it: "
             "likewise caption ... --text open_clip:ViT-B-32/openai."
         )
+
+    @contextlib.contextmanager
+    def telling(self, told_BD: Tensor) -> Iterator[None]:
+        """Inside, unit rows of texts are said of the pictures of a batch, one each; zeros where nothing is said."""
+        self.told = told_BD
+        try:
+            yield
+        finally:
+            self.told = None
 
     def has(self, tower: str) -> bool:
         """Whether there is such a tower ("image" or "text")."""

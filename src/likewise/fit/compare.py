@@ -15,7 +15,7 @@ from likewise.fit.told import Told
 from likewise.fit.work import Work
 from likewise.heads import class_texts, encode
 from likewise.keys import key_rng
-from likewise.losses import Bank, Contrastive, CrossEntropy, Sigmoid, contrastive, sigmoid
+from likewise.losses import Bank, Contrastive, CrossEntropy, Masked, Sigmoid, contrastive, sigmoid
 from likewise.names import Plan, tower_of
 
 
@@ -38,7 +38,7 @@ class Comparison:
                 self.seen_CD = self.rows_CD if loss.texts else None
         elif plan.text_constant:
             self.rows_UD = self._all()
-        elif loss.bank:
+        elif not isinstance(loss, Masked) and loss.bank:
             moved = next(name for name in plan.trains if tower_of(name) in ("text", "both"))
             raise ConfigError(
                 f"loss.bank keeps texts' features from step to step, but {moved} trains, so they would be those of a "
@@ -73,10 +73,7 @@ class Comparison:
         """
         loss, encoder, (epoch, step) = self.work.stage.loss, self.work.encoder, when
         assert isinstance(loss, Contrastive | Sigmoid)
-        class_B = batch.labels_B.cpu().numpy()
-        if number_B is None:
-            number_B = choose(self.work.seed, epoch, batch.index_B.numpy(), self.told.counts_C[class_B])
-        code_U, which_B = np.unique(self.told.code(class_B, number_B), return_inverse=True)
+        code_U, which_B = np.unique(self._codes(batch, number_B, epoch), return_inverse=True)
         text_UD = self._rows(torch.from_numpy(code_U))
         kin_U, which = torch.from_numpy(self.told.kin_U[code_U]), torch.from_numpy(which_B)
         kin_U, which, bank = kin_U.to(self.device), which.to(self.device), self._bank(loss.bank, step)
@@ -87,6 +84,16 @@ class Comparison:
             encoder.scale * image_BD @ rows.T + encoder.shift for rows in (text_UD.float(), bank.text_KD.float())
         )
         return sigmoid(score_BU, which, kin_U, loss.collisions, score_BK, bank.kin_K)
+
+    def rows(self, batch: Batch, number_B: np.ndarray | None, epoch: int) -> Tensor:
+        """The unit row of a text of each picture, as row_BD: `number_B`, or drawn by key."""
+        return self._rows(torch.from_numpy(self._codes(batch, number_B, epoch)))
+
+    def _codes(self, batch: Batch, number_B: np.ndarray | None, epoch: int) -> np.ndarray:
+        class_B = batch.labels_B.cpu().numpy()
+        if number_B is None:
+            number_B = choose(self.work.seed, epoch, batch.index_B.numpy(), self.told.counts_C[class_B])
+        return self.told.code(class_B, number_B)
 
     def _rows(self, code_U: Tensor) -> Tensor:
         if self.rows_UD is not None:

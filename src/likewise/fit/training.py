@@ -22,10 +22,11 @@ from likewise.data.order import choose, pairs, permutation
 from likewise.encoder import Embedded
 from likewise.errors import ConfigError, LikewiseError
 from likewise.fit.compare import Comparison
+from likewise.fit.masked import Guessing
 from likewise.fit.replay import Rehearsal
 from likewise.fit.work import Work
 from likewise.heads import unit
-from likewise.losses import Contrastive, CrossEntropy, Sigmoid, cross_entropy, pull
+from likewise.losses import Contrastive, CrossEntropy, Masked, Sigmoid, cross_entropy, pull
 from likewise.recipe import Descent, Sgd
 
 BAD_STEPS = 3
@@ -85,6 +86,8 @@ class Training:
         self.total = self.fit.steps(len(work.split), len(work.captions))
         self.still = self._still() if self.fit.sampling == "features" else None
         self.rehearsal: Rehearsal | None = None
+        loss = work.stage.loss
+        self.guessing = Guessing(work, loss, self.texts) if isinstance(loss, Masked) else None
 
     def _still(self) -> Embedded:
         """The training pictures' features, computed once: pooled ones where the projection trains or the head asks."""
@@ -190,6 +193,8 @@ class Training:
         return Embedded(pooled_BW, pooled_BW if self.plan.image_constant else encoder.project(pooled_BW))
 
     def _loss(self, batch: Batch, step: int) -> Tensor:
+        if self.guessing is not None:
+            return self.guessing.loss(batch, (self._rows(step)[0], step))
         if self.rehearsal is None:
             return self._task(batch, self._embed(batch), step)
         with self.rehearsal.watching() as seen:
@@ -199,6 +204,7 @@ class Training:
     def _task(self, batch: Batch, embedded: Embedded, step: int) -> Tensor:
         """The loss without what is rehearsed."""
         head, loss = self.work.head, self.work.stage.loss
+        assert not isinstance(loss, Masked), "it is not a loss of a batch's features"
         labels_B = batch.labels_B.to(self.work.encoder.device)
         if isinstance(loss, Contrastive | Sigmoid):
             epoch, _, number_B = self._rows(step)

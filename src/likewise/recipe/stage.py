@@ -12,7 +12,7 @@ from likewise.adapters import Adapter, AdapterConfig
 from likewise.config import Config
 from likewise.errors import ConfigError, some
 from likewise.heads import Head, HeadConfig, Keep, Linear, LpPlus, Neighbours, Text
-from likewise.losses import Contrastive, CrossEntropy, Loss, Replay, Sigmoid
+from likewise.losses import Contrastive, CrossEntropy, Loss, Masked, Replay, Sigmoid
 from likewise.merging import Soup, Wise
 from likewise.names import Plan, make_plan, select, tower_of
 from likewise.recipe.fits import Descent, Fit, Lbfgs, Majorize
@@ -52,6 +52,19 @@ class Stage(Config):
                 raise ValueError("texts in the place of pictures need a head on shared features that trains by steps")
         if isinstance(self.loss, Contrastive | Sigmoid) and not isinstance(self.head, Text):
             raise ValueError(f"the {self.loss.kind} loss compares with texts; its head must be the text head")
+        reader = next((adapter.kind for adapter in self.adapters if adapter.reads_captions), "")
+        if reader and self.trains and not isinstance(self.loss, Masked):
+            raise ValueError(
+                f"{reader} tells the image tower each picture's caption; under the {self.loss.kind} loss it would "
+                "learn to repeat the answer, and know less without it. Use the masked loss, which asks for no text"
+            )
+        if isinstance(self.loss, Masked):
+            if not isinstance(self.head, Text):
+                raise ValueError("the masked loss asks no head; leave the head at the text head")
+            if not (isinstance(self.fit, Descent) and self.fit.sampling == "images"):
+                raise ValueError("the masked loss makes holes in pictures; it needs pictures (sampling: images)")
+            if self.replay is not None:
+                raise ValueError("the masked loss already asks for the pretrained encoder's features; leave replay out")
         if self.replay is not None and not (isinstance(self.fit, Descent) and self.fit.sampling != "features"):
             raise ValueError("replay compares a picture's tokens step by step; it needs pictures (sampling: images)")
         return self
@@ -81,6 +94,13 @@ class Stage(Config):
             raise ConfigError(
                 f"sampling «features» computes features once, but {plan.moved_trunk[0]} trains. Use sampling: images."
             )
+        if isinstance(self.loss, Masked):
+            still = [name for name in plan.trains if tower_of(name) not in ("image", "both") or is_projection(name)]
+            if still:
+                raise ConfigError(
+                    f"trains names {some(still, 2)}, but the masked loss asks the image tower before its projection "
+                    "alone, so they would stay as they are. Leave them out, or train them in a stage of their own."
+                )
         idle = [name for name in plan.trains if tower_of(name) in ("text", "scale", "shift")]
         if idle and not self.reads_text:
             raise ConfigError(
@@ -93,6 +113,11 @@ class Stage(Config):
     def reads_text(self) -> bool:
         """Whether the text tower is asked during this stage."""
         return isinstance(self.head, Text) or (isinstance(self.head, HeadConfig) and self.head.live_text)
+
+    @property
+    def asks_pretrained(self) -> bool:
+        """Whether the pretrained encoder is asked while it trains."""
+        return isinstance(self.loss, Masked) or (self.replay is not None and self.replay.weight != 0)
 
     @property
     def reads_pooled(self) -> bool:

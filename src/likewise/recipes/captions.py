@@ -10,9 +10,9 @@ twenty thousand pairs. Texts of one picture or class are never each other's nega
 
 from __future__ import annotations
 
-from likewise.adapters import AdapterConfig, Bottleneck, Film, Lora
+from likewise.adapters import AdapterConfig, Bottleneck, CaptionTokens, Film, Lora
 from likewise.heads import Text
-from likewise.losses import Contrastive, Replay, Sigmoid
+from likewise.losses import Contrastive, Masked, Replay, Sigmoid
 from likewise.recipe import AdamW, Recipe, one, then
 
 OURS = "ours, after Kim et al. 2021 and Kumar et al. 2022"
@@ -51,6 +51,10 @@ def with_text(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"stages": (*recipe.stages[:-1], last)})
 
 
+_told = one(
+    adapters=(CaptionTokens(),), trains=("adapters",), head=Text(), loss=Masked(),
+    fit=AdamW(lr=1e-3, epochs=5, decay=0.01),
+)  # fmt: skip
 _bottleneck = Bottleneck(at=("image.*.mlp",), width=24)
 
 RECIPES: dict[str, Recipe] = {
@@ -62,6 +66,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "caption-bottleneck": caption("captions, bottleneck adapters", "Houlsby et al. 2019, arXiv:1902.00751", _bottleneck),
     "caption-token-replay": caption("captions, token replay", "ours, named after a talk of D. Misra", _bottleneck, replay=Replay()),
+    "caption-tokens": then(_align, _told, "captions, read as tokens behind holes", "ours, after Jia et al. 2022, arXiv:2203.12119"),
     "caption-lora": caption("captions, LoRA", "Hu et al. 2021, arXiv:2106.09685", Lora(at=("image.*.qkv.weight",))),
     "caption-full": caption("captions, the whole image tower", "Kumar et al. 2022, LP-FT, arXiv:2202.10054", trains=("image",), lr=1e-5),
 }  # fmt: skip

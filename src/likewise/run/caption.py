@@ -20,7 +20,7 @@ from likewise.encoder import Encoder
 from likewise.encoders.pair import Pair
 from likewise.errors import ConfigError, UsageError
 from likewise.judge import retrieval
-from likewise.losses import Contrastive, Sigmoid
+from likewise.losses import Contrastive, Masked, Sigmoid
 from likewise.predict import features, text_rows
 from likewise.recipe import Captioning, Machine, Recipe
 from likewise.run.adapt import Run, Settings
@@ -102,10 +102,10 @@ def check(recipes: Mapping[str, Recipe]) -> None:
     """Raises `ConfigError` where a recipe does not learn from captions."""
     for name, recipe in recipes.items():
         fitted = [stage for stage in recipe.stages if stage.fit is not None]
-        if not fitted or any(not isinstance(stage.loss, Contrastive | Sigmoid) for stage in fitted):
+        if not fitted or any(not isinstance(stage.loss, Contrastive | Sigmoid | Masked) for stage in fitted):
             raise ConfigError(
-                f"{name} learns from classes, not from captions: each of its stages needs the contrastive or the "
-                "sigmoid loss. Methods made for it: likewise ls methods, caption-*."
+                f"{name} learns from classes, not from captions: each of its stages needs the contrastive, the "
+                "sigmoid or the masked loss. Methods made for it: likewise ls methods, caption-*."
             )
         if brings := next((a.kind for a in recipe.adapters if a.brings_texts), ""):
             raise ConfigError(f"{name} writes prompts of its own ({brings}), and here the captions are the texts.")

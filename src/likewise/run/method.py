@@ -46,8 +46,8 @@ def fit_method(name: str, recipe: Recipe, job: Job, folder: Path) -> Tuned:
 
 def _stages(name: str, recipe: Recipe, job: Job, folder: Path, identity: str) -> Tuned:
     before = job.encoder.state()
-    replays = any(stage.replay is not None and stage.replay.weight for stage in recipe.stages)
-    frozen = copy.deepcopy(job.encoder) if replays else None  # before anything moves: what is rehearsed
+    # before anything moves
+    frozen = copy.deepcopy(job.encoder) if any(stage.asks_pretrained for stage in recipe.stages) else None
     names: dict[str, int] = {}
     head: HeadModule | None = None
     present: list[AdapterConfig] = []

@@ -52,7 +52,10 @@ def save_tower(path: Path, encoder: Encoder, chosen: Choice, tuned: Tuned | None
     `tuned` is None for the pretrained encoder. It is left as it was.
     """
     found = parts(tuned, encoder, chosen.alpha) if tuned is not None else Parts({}, (), {})
-    added = {name: value for name, value in found.added.items() if tower_of(name) != "text"}
+    unread = tuple(ending for adapter in found.adapters for ending in adapter.only_training)
+    added = {
+        name: value for name, value in found.added.items() if tower_of(name) != "text" and not name.endswith(unread)
+    }
     zero = encoder.state(list(found.values))
     encoder.put(found.values)
     try:
