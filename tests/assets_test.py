@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from likewise.data.hashing import distances, perceptual_hash
-from likewise.datasets import iconshift
+from likewise.datasets import DATASETS, iconshift
 from likewise.encoders import BUILT_IN, load
 
 Rows = list[dict[str, Any]]
@@ -62,7 +62,7 @@ def test_counts_and_sizes(pictures: Rows) -> None:
     assert min(counts[style] for style in iconshift.STYLES) >= 150
     assert size(iconshift.FOLDER) <= 15e6
     assert size(BUILT_IN["icon-clip"]) <= 40e6
-    data = iconshift.dataset()
+    data = DATASETS["iconshift"]()
     assert len(data.train) == counts["train"]
     assert data.domains == ("id", *iconshift.STYLES)
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from likewise.metrics import (
+    NAMED,
     Estimate,
     accuracy,
     calibration_bins,
@@ -130,3 +131,25 @@ def test_a_standard_error_is_that_of_the_mean_of_coins() -> None:
     assert math.isnan(standard_error(0.3, 0))
     half = proportion(5000, 10000)  # for large n, Wilson's interval is the normal one
     assert half.high - half.low == pytest.approx(2 * norm.ppf(0.975) * standard_error(0.5, 10000), rel=1e-3)
+
+
+def test_macro_f1_is_sklearns_over_the_classes_present() -> None:
+    """As WILDS: classes that no picture has are left out, and answers for them count against nobody's precision."""
+    for seed in range(5):
+        logits_NC, labels_N = made(60, 40, seed)
+        found = NAMED["macro_f1"](logits_NC, labels_N, ())
+        want = f1_score(labels_N, logits_NC.argmax(1), average="macro", labels=np.unique(labels_N))
+        assert found.value == pytest.approx(want, abs=1e-12)
+        assert found.low <= found.value <= found.high
+        assert len(np.unique(labels_N)) < 40
+
+
+def test_the_worst_group_is_the_lowest_and_pictures_in_none_do_not_count() -> None:
+    logits_NC, labels_N = made(200, 5)
+    hit_N = logits_NC.argmax(1) == labels_N
+    groups = ["" if i < 50 else f"region {i % 4}" for i in range(200)]
+    shares = {g: np.mean([h for h, own in zip(hit_N, groups, strict=True) if own == g]) for g in set(groups) if g}
+    found = NAMED["worst_group"](logits_NC, labels_N, groups)
+    assert found.value == min(shares.values())
+    assert found.n == groups.count(min(shares, key=lambda g: shares[g]))
+    assert math.isnan(NAMED["worst_group"](logits_NC, labels_N, [""] * 200).value)

@@ -34,7 +34,7 @@ from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import Tensor, nn
 
 from likewise.data.records import Dataset, Split
-from likewise.datasets import iconshift
+from likewise.datasets import DATASETS
 from likewise.judge import Labelled, judged, knn
 from likewise.metrics import accuracy
 from pretraining import (
@@ -219,7 +219,7 @@ class Log:
     """
 
     def __init__(self, work: Path, job: Job, trunk: nn.Module) -> None:
-        data = iconshift.dataset()
+        data = DATASETS["iconshift"]()
         self.parts = [(pixels(split), split.labels_N) for split in (data.train, data.select)]
         self.classes, self.job, self.path = len(data.classes), job, work / "looks.tsv"
         self.sums: dict[str, float] = {}
@@ -332,7 +332,7 @@ def card(job: Job, trunk: nn.Module, rows: list[dict], supervised: bool, numbers
         "IconShift, top-1 in percent, its train pictures as bank; beside it the same ViT untrained, and the pictures' 16 x 16",
         "pixels. `select` chose the probe's strength; the other splits were read once, after training.", "",
         "| split | kNN (k = 20) | untrained | pixels | linear | untrained | pixels |", "|---|---:|---:|---:|---:|---:|---:|",
-        *(f"| {split} | " + " | ".join(f"{x:.1f}" for x in found) + " |" for split, found in scores(trunk, iconshift.dataset())), "",
+        *(f"| {split} | " + " | ".join(f"{x:.1f}" for x in found) + " |" for split, found in scores(trunk, DATASETS["iconshift"]())), "",
         "## What it cannot do", "",
         "Anything but small, single drawings of common things. It has seen no photograph. It exists so that the methods can",
         "be learned and tested on real pretrained weights without a download.", "",

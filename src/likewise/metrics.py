@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,17 +77,7 @@ def ece(logits_NC: np.ndarray, labels_N: np.ndarray, bins: int = 15, draws: int 
     The interval is the basic bootstrap's over pictures with a fixed key: the plain percentiles lie high, because
     resampling inflates a sum of absolute differences.
     """
-    n = len(labels_N)
-    if n == 0:
-        return Estimate(float("nan"), float("nan"), float("nan"), 0)
-    value = _ece(logits_NC, labels_N, bins)
-    rng = np.random.default_rng(0)
-    values = []
-    for _ in range(draws):
-        index = rng.integers(0, n, n)
-        values.append(_ece(logits_NC[index], labels_N[index], bins))
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Estimate(value, max(0.0, 2 * value - float(high)), min(1.0, max(value, 2 * value - float(low))), n)
+    return bootstrap(lambda index_N: _ece(logits_NC[index_N], labels_N[index_N], bins), len(labels_N), draws)
 
 
 def macro_recall(logits_NC: np.ndarray, labels_N: np.ndarray) -> Estimate:
@@ -103,6 +93,55 @@ def macro_recall(logits_NC: np.ndarray, labels_N: np.ndarray) -> Estimate:
     half = Z * np.sqrt((soft * (1 - soft) / (count + 4)).sum()) / len(classes)
     value = float(recall.mean())
     return Estimate(value, max(0.0, value - float(half)), min(1.0, value + float(half)), len(labels_N))
+
+
+def macro_f1(logits_NC: np.ndarray, labels_N: np.ndarray) -> Estimate:
+    """Mean F1 over the classes present, as WILDS measures iWildCam (Koh et al. 2021, arXiv:2012.07421, section 4.1.1).
+
+    What is answered wrongly counts against the class answered only where that class is present. Interval: `bootstrap`.
+    """
+
+    def value(index_N: np.ndarray) -> float:
+        said, true = said_N[index_N], labels_N[index_N]
+        width = int(max(said.max(), true.max())) + 1
+        right, there, named = (np.bincount(x, minlength=width) for x in (true[said == true], true, said))
+        present = there > 0
+        return float((2 * right[present] / (there[present] + named[present])).mean())
+
+    said_N = logits_NC.argmax(1)
+    return bootstrap(value, len(labels_N))
+
+
+def worst_group(logits_NC: np.ndarray, labels_N: np.ndarray, groups: Sequence[str]) -> Estimate:
+    """The lowest accuracy of a group of pictures, with that group's interval; pictures of group "" are in none."""
+    hit_N = correct(logits_NC, labels_N)
+    groups_N = np.asarray(groups)
+    parts = [proportion(int(hit_N[own].sum()), int(own.sum())) for g in sorted(set(groups)) if g
+             for own in [groups_N == g]]  # fmt: skip
+    return min(parts, key=lambda e: e.value, default=proportion(0, 0))
+
+
+def bootstrap(value: Callable[[np.ndarray], float], n: int, draws: int = 100) -> Estimate:
+    """A number of n pictures, given their indices, with the basic bootstrap's interval under a fixed key: the plain
+    percentiles lie to one side where resampling does.
+    """
+    if n == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    found = value(np.arange(n))
+    rng = np.random.default_rng(0)
+    low, high = np.quantile([value(rng.integers(0, n, n)) for _ in range(draws)], [0.025, 0.975])
+    upper, lower = min(1.0, max(found, 2 * found - float(low))), max(0.0, min(found, 2 * found - float(high)))
+    return Estimate(found, lower, upper, n)
+
+
+Measure = Callable[[np.ndarray, np.ndarray, Sequence[str]], Estimate]
+NAMED: dict[str, Measure] = {
+    "accuracy": lambda logits_NC, labels_N, _: accuracy(logits_NC, labels_N),
+    "macro_recall": lambda logits_NC, labels_N, _: macro_recall(logits_NC, labels_N),
+    "macro_f1": lambda logits_NC, labels_N, _: macro_f1(logits_NC, labels_N),
+    "worst_group": worst_group,
+}
+"""What a split may be measured by, of logits_NC, labels_N and the pictures' groups."""
 
 
 def mean_of(parts: Sequence[Estimate]) -> Estimate:

@@ -51,6 +51,17 @@ class Predictions(NamedTuple):
         return cls(**{name: tensors[name].numpy() for name in cls._fields})
 
 
+def of_split(logits_NC: Tensor, split: Split) -> Predictions:
+    """What was said of a split, among the classes that it has (`Split.among`); the others are at -inf."""
+    said_NC = logits_NC.float().cpu().numpy()
+    if split.among:
+        kept_NC = np.full_like(said_NC, -np.inf)
+        for labels in split.among:
+            kept_NC[:, labels[0]] = said_NC[:, list(labels)].max(1)
+        said_NC = kept_NC
+    return Predictions(said_NC, split.labels_N, np.arange(len(split)))
+
+
 class Candidate(NamedTuple):
     """A model to ask: what to add to the encoder, values to put into it (by our names), and its built head."""
 
@@ -166,8 +177,7 @@ def _kept(entry: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
 def head_logits(head: HeadModule, features_ND: Tensor, split: Split, batch: int = 4096) -> Predictions:
     """Predictions of a head on features already computed (those that it reads)."""
     device = next(iter(head.state_dict().values())).device
-    logits_NC = torch.cat([head(part.to(device)) for part in features_ND.split(batch)]).float().cpu().numpy()
-    return Predictions(logits_NC, split.labels_N, np.arange(len(split)))
+    return of_split(torch.cat([head(part.to(device)) for part in features_ND.split(batch)]), split)
 
 
 @torch.no_grad()
@@ -184,5 +194,4 @@ def predict(
             with placed(encoder, candidate):
                 rows.append(candidate.head.answer(encoder.image(pixels_BCHW)).float().cpu())
         progress(done := done + len(part.index_B), len(split))
-    index_N = np.arange(len(split))
-    return [Predictions(torch.cat(rows).numpy(), split.labels_N, index_N) for rows in logits]
+    return [of_split(torch.cat(rows), split) for rows in logits]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 from pathlib import Path
 
@@ -38,16 +39,19 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("FASHION_MNIST", str(tmp_path))
+    monkeypatch.setenv("LIKEWISE_DATA", str(tmp_path))
+    (tmp_path / "fashion-mnist").mkdir()
     sizes = {"train": 60_000, "test": 40}
     arrays = {}
     for part, (images, labels) in FILES.items():
         pixels_NHW = rng.integers(0, 256, (sizes[part], 2, 3), dtype=np.uint8)
         labels_N = (np.arange(sizes[part]) % 10).astype(np.uint8)
         arrays[part] = pixels_NHW, labels_N
-        write_idx(tmp_path / images, pixels_NHW)
-        write_idx(tmp_path / labels, labels_N)
-    data = DATASETS["fashion-mnist"]()
+        write_idx(tmp_path / "fashion-mnist" / images, pixels_NHW)
+        write_idx(tmp_path / "fashion-mnist" / labels, labels_N)
+    with pytest.raises(DataError, match=r"id has 40 pictures instead of 10,000"):
+        DATASETS["fashion-mnist"]()
+    data = dataclasses.replace(DATASETS["fashion-mnist"], counts={})()
     (identity,) = data.read_report("test").values()
     assert (len(data.train), len(data.select), len(identity)) == (55_000, 5_000, 40)
     for i in (0, 39):  # the test part keeps its order
@@ -67,7 +71,7 @@ def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_fashion_mnist_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("likewise.datasets.fashion_mnist.places", lambda: [tmp_path / "nowhere"])
+    monkeypatch.setattr("likewise.datasets.named.roots", lambda: [tmp_path / "nowhere"])
     with pytest.raises(DataError, match="dataset-fashion-mnist") as caught:
         DATASETS["fashion-mnist"]()
     assert caught.value.code == "D12"

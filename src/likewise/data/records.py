@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -22,6 +22,7 @@ from likewise.data import decode
 from likewise.data.audit import Audit
 from likewise.data.prompts import DEFAULT_TEMPLATES, check_templates
 from likewise.errors import DataError, UsageError, near, some
+from likewise.metrics import NAMED
 
 if TYPE_CHECKING:
     from likewise.data.sources import SourceOptions
@@ -79,11 +80,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Split:
-    """Records with a role. `train` is fitted on, `select` is chosen on, `report` is read once, after the choice."""
+    """Records with a role. `train` is fitted on, `select` is chosen on, `report` is read once, after the choice.
+
+    `metric` is its own measure (`metrics.NAMED`), beside those that every split gets. `among` says, where its pictures
+    are of fewer classes than the table has, which labels stand for each of them: the largest of their logits is the
+    class's, under the first of them, and no other class can be answered. Its records carry those first labels.
+    """
 
     name: str
     role: Role
     records: tuple[Record, ...]
+    metric: str = "accuracy"
+    among: tuple[tuple[int, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -112,7 +120,7 @@ class Split:
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The split with these records, in this order."""
-        return Split(self.name, self.role, tuple(self.records[int(i)] for i in indices))
+        return replace(self, records=tuple(self.records[int(i)] for i in indices))
 
     def counts(self, classes: ClassTable) -> dict[str, int]:
         """Pictures of each class folder, zeros included."""
@@ -144,6 +152,12 @@ class Dataset:
         for role, split in roles:
             if split.role != role:
                 raise UsageError("U02", f"split «{split.name}» has the role {split.role} and was given as {role}.")
+            if split.metric not in NAMED:
+                raise UsageError("U02", f"{split.name} is measured by «{split.metric}».{near(split.metric, NAMED)}")
+            if split.among and not set(split.labels_N.tolist()) <= {labels[0] for labels in split.among}:
+                raise DataError(
+                    "D04", f"{split.name} has labels that are not the first of those it says stand for a class."
+                )
             if len(split) and not 0 <= split.labels_N.min() <= split.labels_N.max() < len(self.classes):
                 raise DataError("D04", f"{split.name} has labels outside the {len(self.classes)} classes.")
         for name in self._report:
@@ -205,9 +219,17 @@ class Dataset:
     def digest(self) -> str:
         """Fingerprint of classes, templates and every split; describes, so it is not a reading."""
         splits = (self.train, self.select, *self._report.values())
-        return fingerprint(
-            [self.classes.digest, list(self.templates), {f"{s.role}:{s.name}": s.digest for s in splits}]
-        )
+        parts = [self.classes.digest, list(self.templates), {f"{s.role}:{s.name}": s.digest for s in splits}]
+        return fingerprint([*parts, *([self.ways] if self.ways else [])])
+
+    @property
+    def ways(self) -> dict[str, Any]:
+        """How splits are measured where it is not plain accuracy among all classes: split to `metric` and `among`."""
+        return {
+            s.name: {"metric": s.metric, "among": [list(labels) for labels in s.among]}
+            for s in (self.train, self.select, *self._report.values())
+            if s.among or s.metric != "accuracy"
+        }
 
     def manifest(self) -> pa.Table:
         """One row a record; a table source that gives the same splits again. Describes, so it is not a reading.

@@ -1,25 +1,29 @@
-"""Named datasets, one file per family: splits, classes, templates, licence, citation, where to get it."""
+"""Named datasets, one file per family: splits, classes, templates, licence, citation, where to get it.
+
+A module here has `ENTRIES`; adding a dataset is one of them, and a new family one word below.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from likewise.data.captions import PairOptions, Pairs
-from likewise.data.records import Dataset
-from likewise.datasets import digits, fashion_mnist, icon_captions, iconshift
+from likewise.datasets import digits, fashion_mnist, icon_captions, iconshift, imagenet
+from likewise.datasets.named import Named
 
-DATASETS: dict[str, Callable[[], Dataset]] = {
-    "iconshift": iconshift.dataset, "digits": digits.dataset, "fashion-mnist": fashion_mnist.dataset,
-}  # fmt: skip
-"""Name to a function that opens it. A path of the same name on disk wins nothing: names come first."""
+__all__ = ["CAPTIONS", "CARDS", "DATASETS", "Named", "about"]
+
+FAMILIES = (iconshift, digits, fashion_mnist, imagenet)
+DATASETS: dict[str, Named] = {entry.name: entry for family in FAMILIES for entry in family.ENTRIES}
+"""By name; calling one opens it. A path of the same name on disk wins nothing: names come first."""
 
 CAPTIONS: dict[str, Callable[[PairOptions | None], Pairs]] = {"icon-captions": icon_captions.pairs}
 """The same, for pictures with captions instead of classes."""
 
 CARDS: dict[str, Callable[[], str]] = {
-    "iconshift": iconshift.card, "digits": digits.card, "fashion-mnist": fashion_mnist.card,
+    **{name: entry.card for name, entry in DATASETS.items()},
     "icon-captions": icon_captions.card,
-}  # fmt: skip
+}
 
 
 def about(name: str) -> str:

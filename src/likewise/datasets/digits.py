@@ -6,10 +6,13 @@ select 297, in-distribution report 500, drawn by key. Writers are not recorded, 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from likewise.data.records import Dataset
 from likewise.datasets.made import Arrays, dataset_of, table_of
+from likewise.datasets.named import Named
 from likewise.errors import MachineError
 from likewise.keys import key_rng
 
@@ -17,7 +20,7 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 TEMPLATES = ("{}", "the number {}", "a handwritten digit, {}", "a drawing of the digit {}")
 
 
-def dataset() -> Dataset:
+def read(_: Path) -> Dataset:
     """The digits, ink dark on white. Raises `MachineError` E03 where scikit-learn is not installed."""
     return dataset_of("digits", table_of("digits", _parts), NAMES, TEMPLATES)
 
@@ -36,6 +39,14 @@ def _parts() -> dict[str, Arrays]:
     return {name: (pixels_NHW[rows], found.target[rows]) for name, rows in cuts.items()}
 
 
-def card() -> str:
-    """The data card."""
-    return f"# digits\n\n{__doc__}"
+ENTRIES = (
+    Named(
+        "digits",
+        "Digits: 1,797 handwritten digits of 8 x 8 pixels, as scikit-learn carries them.",
+        read,
+        licence="CC BY 4.0",
+        paper="Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
+        counts={"train": 1000, "select": 297, "id": 500},
+        notes="The test part of the original. Splits are drawn by key; writers are unknown, so they may share some.",
+    ),
+)

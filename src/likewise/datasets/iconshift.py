@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 
 from likewise.data.audit import Audit
 from likewise.data.records import ClassTable, Dataset, Record, Split
+from likewise.datasets.named import Named
 
 FOLDER = Path(__file__).parent.parent / "assets" / "iconshift"
 STYLES = ("solid", "colour", "pixel", "hand-drawn", "emoji", "engraved")
 TEMPLATES = ("{}", "{} icon", "an icon of a {}", "a drawing of a {}", "a picture of a {}", "a simple drawing of a {}")
 
 
-def dataset() -> Dataset:
+def read(_: Path) -> Dataset:
     """The shipped benchmark. Its pictures were audited when it was built, so opening it reads the table only."""
     path = FOLDER / "images.parquet"
     table = pq.read_table(path, columns=["concept", "domain", "side", "set", "name", "family"]).to_pylist()
@@ -37,6 +38,12 @@ def dataset() -> Dataset:
     return Dataset("iconshift", classes, train, select, report, TEMPLATES, audit)
 
 
-def card() -> str:
-    """The data card, as Markdown."""
-    return (FOLDER / "card.md").read_text()
+ENTRIES = (
+    Named(
+        "iconshift",
+        "IconShift: everyday concepts drawn by independent designers, in seven styles; it ships with the package.",
+        read,
+        licence="permissive ones, set by set: see the card",
+        text=lambda: (FOLDER / "card.md").read_text(),
+    ),
+)

@@ -14,7 +14,6 @@ from likewise.data.prompts import fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import UsageError
-from likewise.metrics import accuracy
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_point
@@ -24,6 +23,7 @@ from likewise.run.folder import LOCK, MEND, open_folder, status, which
 from likewise.run.protocol import describe, ending, fit_all, shared_starts
 from likewise.run.reading import ask
 from likewise.run.results import measure, ood_mean, read_report
+from likewise.run.results import own as own_measure
 from likewise.run.stage import Job
 from likewise.run.tuned import Tuned, point, points
 from likewise.run.watch import Stop, Watch
@@ -135,9 +135,9 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     select = ask(job, asked, job.data.select)
     contenders, rows = [], []
     for (name, alpha), said in select.items():
-        share = accuracy(said.logits_NC, said.labels_N)
+        share = own_measure(job.data.select, said)
         contenders.append(Contender(name, alpha, tuned[name].kept, share.value, share.n))
-        rows += measure(name, alpha, "select", "id", said)
+        rows += measure(name, alpha, job.data.select, said)
     fixed = {n: t.recipe.merge.alpha for n, t in tuned.items() if t.recipe.merge and t.recipe.merge.alpha != "select"}
     contenders = [c for c in contenders if c.method not in fixed or c.alpha == fixed[c.method]]
     # alpha 0 of any method is the zero-shot model, which stands here in its own name
@@ -152,7 +152,7 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     )
     for domain, split in report.items():
         for (name, alpha), said in ask(job, asked, split).items():
-            rows += measure(name, alpha, "report", domain, said)
+            rows += measure(name, alpha, split, said)
             if alpha == own[name]:
                 said.write(out / "methods" / name / "predictions" / f"{domain}.safetensors")
     rows += ood_mean(rows)

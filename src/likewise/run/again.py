@@ -48,10 +48,19 @@ def described(folder: Path, name: str) -> Dataset:
             "D06",
             f"{len(gone)} pictures of {folder.parent} are no longer where they were: {some(sorted(gone), 3)}.",
         )
-    made = {called: Split(called, role, tuple(records)) for (called, role), records in splits.items()}  # type: ignore[arg-type]
+    ways = files.read_json(folder / "ways.json") if (folder / "ways.json").exists() else {}
+    made = {
+        called: Split(called, role, tuple(records), **_way(ways.get(called)))  # type: ignore[arg-type]
+        for (called, role), records in splits.items()
+    }
     report = [split for split in made.values() if split.role == "report"]
     templates = tuple(files.read_json(folder / "templates.json"))
     return Dataset(name, classes, made["train"], made["select"], report, templates)
+
+
+def _way(said: dict[str, Any] | None) -> dict[str, Any]:
+    """How a split is measured, as `Dataset.ways` says it."""
+    return {"metric": said["metric"], "among": tuple(tuple(labels) for labels in said["among"])} if said else {}
 
 
 def interpolate(
@@ -79,8 +88,7 @@ def interpolate(
         report = read_report(path, data, "likewise interpolate, after the choice")
         for split in (data.select, *report.values()):
             for (name, alpha), said in ask(job, asked, split).items():
-                rows += measure(name, alpha, "select" if split.role == "select" else "report",
-                                "id" if split.role == "select" else split.name, said)  # fmt: skip
+                rows += measure(name, alpha, split, said)
     rows += ood_mean(rows)
     found = {"rows": rows, "alphas": list(alphas), "seconds": time.monotonic() - began}
     files.write_json(path / "interpolation.json", found)
@@ -135,9 +143,9 @@ def evaluate(path: Path, splits: dict[str, Split], machine: Machine) -> list[dic
     """Accuracy, ECE and macro recall of a run's adapted model on these splits. Writes nothing."""
     predictor = Predictor.load(path)
     rows: list[dict[str, Any]] = []
-    for name, split in splits.items():
+    for split in splits.values():
         reads = predictor.head.config.reads
         found = features(predictor.encoder, split, reads, batch=machine.eval_batch, workers=machine.workers)
         said: Predictions = head_logits(predictor.head, found, split)
-        rows += measure(predictor.card.method, predictor.card.alpha, "report", name, said)
+        rows += measure(predictor.card.method, predictor.card.alpha, split, said)
     return rows + ood_mean(rows)

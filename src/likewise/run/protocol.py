@@ -63,6 +63,8 @@ def _describe(folder: Path, data: Dataset) -> None:
     files.write_json(folder / "audit.json", data.audit.tree())
     files.write_json(folder / "classes.json", {**data.classes.tree(), "digest": data.classes.digest})
     files.write_json(folder / "templates.json", list(data.templates))
+    if data.ways:
+        files.write_json(folder / "ways.json", data.ways)
     write_table(folder / "split.parquet", data.manifest())
 
 

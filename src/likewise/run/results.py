@@ -8,7 +8,7 @@ from typing import Any
 
 from likewise import files
 from likewise.data.records import Dataset, Split
-from likewise.metrics import Estimate, accuracy, ece, macro_recall, mean_of
+from likewise.metrics import NAMED, Estimate, accuracy, ece, macro_recall, mean_of
 from likewise.predict import Predictions
 
 METRICS = {"accuracy": accuracy, "ece": ece, "macro_recall": macro_recall}
@@ -19,10 +19,18 @@ def row(method: str, alpha: float | None, split: str, domain: str, metric: str, 
     return {"method": method, "alpha": alpha, "split": split, "domain": domain, "metric": metric, **e._asdict()}
 
 
-def measure(method: str, alpha: float | None, split: str, domain: str, said: Predictions) -> list[dict[str, Any]]:
-    """One row a metric."""
+def measure(method: str, alpha: float | None, split: Split, said: Predictions) -> list[dict[str, Any]]:
+    """One row a metric: those of every split, and the split's own."""
     found = {name: f(said.logits_NC, said.labels_N) for name, f in METRICS.items()}
-    return [row(method, alpha, split, domain, name, e) for name, e in found.items()]
+    if split.metric not in found:
+        found[split.metric] = own(split, said)
+    domain = "id" if split.role == "select" else split.name
+    return [row(method, alpha, split.role, domain, name, e) for name, e in found.items()]
+
+
+def own(split: Split, said: Predictions) -> Estimate:
+    """A split's own measure of what was said of it."""
+    return NAMED[split.metric](said.logits_NC, said.labels_N, split.groups)
 
 
 def ood_mean(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
