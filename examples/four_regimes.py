@@ -296,14 +296,15 @@ def page(out: Path) -> str:
         f"\n\n**{missing} of {len(every)} cells are still to be run; what needs them is a dash.**" if missing else ""
     )
     steps = ", ".join(f"{k or 'all'}: {n}" for k, n in STEPS.items())
+    most = ", ".join(f"{n:,} pictures of {split}" for split, n in MOST.items())
     return f"""# Kim et al.'s four regimes, small
 
 Made by `python examples/four_regimes.py` with icon-clip. IconShift is like the pretraining data, digits and
 Fashion-MNIST are not (zero-shot row). Top-1 accuracy in percent on the in-distribution report split, mean over
 {len(SEEDS)} seeds (which pictures are the shots, their order, starts) with 95 % t-intervals over seeds; "all" has the
-same pictures for every seed. Steps of {BATCH} pictures by shots: {steps}; the same for every method and stage. Pictures
-of a split at most: {MOST}, drawn by key. AdamW, warm-up 0.1, cosine, decay 0.02, gradient norm at most 1. Each method's
-rate is fitted on seed 0's select split (min(K, 4) pictures a class; the whole split for "all") from a ladder of three,
+same pictures for every seed. Steps of {BATCH} pictures by shots: {steps}; the same for every
+method and stage. At most {most}, drawn by key.
+AdamW, warm-up 0.1, cosine, decay 0.02, gradient norm at most 1. Each method's rate is fitted on seed 0's select split (min(K, 4) pictures a class; the whole split for "all") from a ladder of three,
 {", ".join(f"{r:g}" for r in LADDER)}, {1 / WHOLE:g} times lower for full fine-tuning and FLYP; seeds 1 and 2 take it. The linear
 probe is solved exactly on features before the projection, its C fitted on select along a path of nine. Methods that
 change the text tower or the head alone see the evaluation view, the others random crops. Few pictures to select on
