@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from likewise.data.records import Dataset
     from likewise.encoder import Encoder
     from likewise.recipe import Recipe
+    from likewise.suites import Suite
 
 
 def describe(recipes: Mapping[str, Recipe], encoder: Encoder, data: Dataset) -> str:
@@ -97,7 +97,7 @@ def _methods(like: str) -> list[dict[str, Any]]:
             for n, r in RECIPES.items() if like.lower() in n.lower()]  # fmt: skip
 
 
-KINDS = ("methods", "datasets", "models", "encoders")
+KINDS = ("methods", "datasets", "suites", "models", "encoders")
 
 
 def ls(
@@ -117,10 +117,13 @@ def ls(
             rows = [{key: str(row[key]).partition(":")[0] if key != "title" else row[key] for key in short}
                     for row in rows]  # fmt: skip
     elif kind == "datasets":
-        from likewise.datasets import CAPTIONS, DATASETS
+        rows = _datasets(json_)
+    elif kind == "suites":
+        from likewise.suites import load, names
 
-        rows = [{"name": n, "about": ((f.__module__ and importlib.import_module(f.__module__).__doc__) or "").split("\n")[0]}
-                for n, f in {**DATASETS, **CAPTIONS}.items()]  # fmt: skip
+        suites = {name: load(name)[1] for name in names()}
+        rows = [{"name": n, "cells": len(s.cells), "published": len(s.expect), "missing data": ", ".join(_missing(s)) or "-",
+                 "title": s.title} for n, s in suites.items()]  # fmt: skip
     elif kind in ("models", "encoders"):
         import open_clip
 
@@ -137,6 +140,29 @@ def ls(
     elif rows:
         out.print(listing(list(rows[0]), [[str(v) for v in row.values()] for row in rows]))
     return 0
+
+
+def _datasets(whole: bool) -> list[dict[str, Any]]:
+    """Each dataset, whether it is here and where it was looked for; `whole`: with licence, counts and how to get it."""
+    from likewise.datasets import CAPTIONS, CARDS, DATASETS
+
+    rows: list[dict[str, Any]] = []
+    for name, entry in DATASETS.items():
+        place = entry.found()
+        here = "ships or in a package" if not entry.folders else str(place) if place else "no"
+        row: dict[str, Any] = {"name": name, "here": here, "title": entry.title}
+        if whole:
+            row |= {"looked": [str(p) for p in entry.places()], "get": entry.get, "licence": entry.licence,
+                    "paper": entry.paper, "counts": dict(entry.counts), "notes": entry.notes}  # fmt: skip
+        rows.append(row)
+    captions = [n for n in CAPTIONS if n in CARDS]
+    return rows + [{"name": n, "here": "captions", "title": CARDS[n]().splitlines()[0].lstrip("# ")} for n in captions]
+
+
+def _missing(suite: Suite) -> list[str]:
+    from likewise.bench.cells import missing
+
+    return sorted({cell.dataset for cell in suite.cells if missing(cell.dataset)})
 
 
 def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:

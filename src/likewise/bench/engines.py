@@ -1,0 +1,94 @@
+"""Who runs the cells: this process, several of this machine, or a Ray cluster. The folders and numbers are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from likewise.bench.cells import How, run_cell
+from likewise.errors import Interrupted, MachineError
+from likewise.run.watch import Watch
+from likewise.suites import Cell
+
+RETRIES = 5
+"""How often Ray begins a cell anew whose worker was lost; each time it goes on from the last checkpoint."""
+
+Done = tuple[Cell, str]
+"""A cell, and why it has no numbers ("" where it has)."""
+Engine = Callable[[Sequence[Cell], Path, How, int, Watch], Iterator[Done]]
+
+
+def bench(engine: str, cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -> Iterator[Done]:
+    """Run the cells, each into its folder below `out`, yielding them as they end. Raises `Interrupted`."""
+    for count, (cell, why) in enumerate(ENGINES[engine](cells, out, how, jobs, watch), 1):
+        watch.part(f"{count} of {len(cells)}: {cell}" + (f" - {why}" if why else ""))
+        yield cell, why
+
+
+def local(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -> Iterator[Done]:
+    """One after the other here, or `jobs` at a time in processes of their own."""
+    if jobs == 1:
+        for cell in cells:
+            yield cell, run_cell(cell, out, how, watch)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        asked = {pool.submit(run_cell, cell, out, how): cell for cell in cells}
+        try:
+            for future in as_completed(asked):
+                yield asked[future], future.result()
+        except (Interrupted, KeyboardInterrupt):
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def ray(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -> Iterator[Done]:
+    """A task for each cell on the Ray cluster that RAY_ADDRESS names, or on one of `jobs` workers started here.
+
+    The folder must be one that every worker sees. Raises `MachineError` E03 without the library.
+    """
+    with _cluster(jobs) as cluster:
+        task = cluster.remote(num_cpus=how.threads, max_retries=RETRIES)(run_cell)
+        waiting = {task.remote(cell, out.absolute(), how): cell for cell in cells}
+        while waiting:
+            ready, _ = cluster.wait(list(waiting), num_returns=1)
+            for reference in ready:
+                yield waiting.pop(reference), _result(cluster, reference)
+
+
+def _result(cluster: Any, reference: Any) -> str:
+    try:
+        return str(cluster.get(reference))
+    except cluster.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, Interrupted) else error from None
+    except cluster.exceptions.WorkerCrashedError:
+        return f"its worker was lost {RETRIES + 1} times; the next run goes on with it"
+
+
+@contextlib.contextmanager
+def _cluster(jobs: int) -> Iterator[Any]:
+    import os
+
+    try:
+        import ray as cluster
+    except ImportError:
+        raise MachineError(
+            "E03", "--engine ray needs Ray, which is not installed: pip install 'likewise[ray]'."
+        ) from None
+    own = "RAY_ADDRESS" not in os.environ and not cluster.is_initialized()
+    if own:
+        cluster.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    elif not cluster.is_initialized():
+        cluster.init()
+    try:
+        yield cluster
+    finally:
+        if own:
+            cluster.shutdown()
+
+
+ENGINES: dict[str, Engine] = {"local": local, "ray": ray}

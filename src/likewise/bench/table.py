@@ -1,0 +1,150 @@
+"""What came of a suite: means over seeds with their intervals, beside the numbers that are published."""
+
+# S seeds.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from likewise import files
+from likewise.bench.cells import state
+from likewise.metrics import FEWEST, half_width
+from likewise.run.results import find
+from likewise.suites import Cell, Expect, Suite
+
+PLAIN = "accuracy"
+
+
+class Line(NamedTuple):
+    """One number of the table, over the seeds that are done. `half` is half of the 95 % t-interval over seeds."""
+
+    encoder: str
+    dataset: str
+    shots: int
+    method: str
+    domain: str
+    metric: str
+    mean: float
+    half: float
+    seeds: int
+    n: int
+
+
+class Check(NamedTuple):
+    """A published number beside ours, in percent; `line` None where the cells are not done."""
+
+    expected: Expect
+    line: Line | None
+
+    @property
+    def difference(self) -> float:
+        return float("nan") if self.line is None else 100 * self.line.mean - self.expected.value
+
+    @property
+    def within(self) -> bool:
+        return abs(self.difference) <= self.expected.tolerance  # of NaN, no
+
+    @property
+    def verdict(self) -> str:
+        if self.line is None:
+            return "not run"
+        said = "within" if self.within else "outside"
+        return said if self.expected.verified else f"{said} (unverified)"
+
+
+def lines(cells: Iterable[Cell], out: Path) -> list[Line]:
+    """Every number of the cells that are done, in their order, failed ones left out."""
+    values: dict[tuple[str, str, int, str, str, str], list[tuple[float, int]]] = {}
+    for cell in cells:
+        if state(cell, out).kind == "done":
+            for domain, metric, value, n in _numbers(cell, out / cell.folder):
+                key = cell.encoder, cell.dataset, cell.shots, cell.method.called, domain, metric
+                values.setdefault(key, []).append((value, n))
+    found = []
+    for key, rows in values.items():
+        shares_S = [value for value, _ in rows]
+        found.append(Line(*key, sum(shares_S) / len(rows), half_width(shares_S), len(rows), rows[0][1]))
+    return found
+
+
+def _numbers(cell: Cell, folder: Path) -> Iterable[tuple[str, str, float, int]]:
+    """Each domain's own metric at the alpha that the table reads; where that is another, accuracy too."""
+    results = files.read_json(folder / "results.json")
+    called = cell.method.called
+    alpha = results["methods"][called]["alpha"] if cell.method.alpha is None else cell.method.alpha
+    ways: dict[str, Any] = files.read_json(folder / "data/ways.json") if (folder / "data/ways.json").exists() else {}
+    rows = [r for r in results["rows"] if r["split"] == "report" and r["method"] == called and r["alpha"] == alpha]
+    for domain in dict.fromkeys(r["domain"] for r in rows):
+        own = ways.get(domain, {"metric": PLAIN})["metric"]
+        for metric in dict.fromkeys((own, PLAIN)):
+            if found := find(rows, domain=domain, metric=metric):
+                yield domain, metric, found["value"], found["n"]
+
+
+def checks(suite: Suite, found: Sequence[Line]) -> list[Check]:
+    """Every published number of the suite beside the line that it is about."""
+    return [
+        Check(expected, next((line for line in found if _about(expected, line)), None)) for expected in suite.expect
+    ]
+
+
+def _about(expected: Expect, line: Line) -> bool:
+    same = (expected.dataset, expected.method, expected.domain, expected.metric, expected.shots)
+    there = (line.dataset, line.method, line.domain, line.metric, line.shots)
+    return same == there and expected.encoder in ("", line.encoder)
+
+
+def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
+    """The tables as Markdown: one for each encoder and shot count, the published numbers, and what is missing."""
+    found = lines(cells, out)
+    parts = [f"# {suite.title}", "", *filter(None, [suite.paper, suite.about]), ""]
+    if suite.departs:
+        parts += [f"Departs: {suite.departs}", ""]
+    parts += [f"Percent, mean over seeds, with half of the 95 % t-interval over seeds from {FEWEST} seeds on.", ""]
+    for encoder, shots in dict.fromkeys((line.encoder, line.shots) for line in found):
+        own = [line for line in found if (line.encoder, line.shots) == (encoder, shots)]
+        parts += [f"## {encoder}, {f'{shots} shots' if shots else 'all pictures'}", "", _grid(own), ""]
+    if suite.expect:
+        parts += ["## Beside what is published", "", _published(checks(suite, found)), ""]
+    lost = [(cell, state(cell, out)) for cell in cells]
+    if gone := [(cell, s) for cell, s in lost if s.kind != "done"]:
+        parts += [
+            "## Not in the tables",
+            "",
+            *(f"- {cell}: {s.kind}{f' - {s.why}' if s.why else ''}" for cell, s in gone),
+        ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _grid(found: Sequence[Line]) -> str:
+    columns = list(dict.fromkeys((line.dataset, line.domain, line.metric) for line in found))
+    heads = [" ".join([d, domain, *([] if metric == PLAIN else [metric])]) for d, domain, metric in columns]
+    rows = ["| method | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(columns)]
+    by_key = {(line.method, line.dataset, line.domain, line.metric): line for line in found}
+    for method in dict.fromkeys(line.method for line in found):
+        cells = [_said(by_key.get((method, *column))) for column in columns]
+        rows.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _said(line: Line | None) -> str:
+    if line is None:
+        return "–"
+    return f"{100 * line.mean:.1f}" + (f" ± {100 * line.half:.1f}" if line.seeds >= FEWEST else "")
+
+
+def _published(found: Sequence[Check]) -> str:
+    rows = [
+        "| method | on | published | here | difference | tolerance | | source |",
+        "|---|---|---:|---:|---:|---:|---|---|",
+    ]
+    for check in found:
+        e = check.expected
+        on = " ".join(filter(None, [e.encoder, e.dataset, e.domain, "" if e.metric == PLAIN else e.metric,
+                                    f"{e.shots} shots" if e.shots else ""]))  # fmt: skip
+        gap = "–" if check.line is None else f"{check.difference:+.1f}"
+        rows.append(f"| {e.method} | {on} | {e.value:.1f} | {_said(check.line)} | {gap} | {e.tolerance:g} | "
+                    f"{check.verdict} | {e.source} |")  # fmt: skip
+    return "\n".join(rows)

@@ -1,0 +1,253 @@
+"""Suites: cells are run folders, only missing ones run, failures keep their reason, engines agree, tables are means."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv as csv
+import pytest
+import scipy.stats
+
+from likewise import suites
+from likewise.bench import checks, lines, markdown, pick, shard, state
+from likewise.bench.cells import FAILED, How, run_cell
+from likewise.bench.engines import bench
+from likewise.cli import run
+from likewise.datasets import DATASETS
+from likewise.encoders import RATE_SCALES
+from likewise.errors import ConfigError, UsageError
+from likewise.run.watch import Watch
+from likewise.suites import Suite
+from tiny import write_data, write_encoder
+
+Said = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny CLIP and pictures of three colours, as a table."""
+    folder = tmp_path_factory.mktemp("bench")
+    write_encoder(folder / "plain", "plain")
+    table = write_data(folder / "colours").manifest()
+    csv.write_csv(table.select(["path", "label", "split", "domain"]), folder / "colours.csv")
+    return folder
+
+
+def suite_of(place: Path, **more: object) -> Suite:
+    block = {
+        "encoders": [f"local-dir:{place / 'plain'}"], "datasets": [str(place / "colours.csv")],
+        "methods": ["zero-shot", {"use": "ln", "alpha": 1.0}], "seeds": [0, 1, 2], "epochs": 2, "batch": 8,
+        "alphas": [0, 1],
+    }  # fmt: skip
+    return Suite.parse({"title": "colours", "blocks": [block | more]})
+
+
+@pytest.fixture(scope="module")
+def done(place: Path) -> tuple[Suite, Path]:
+    """The suite run here, cell by cell."""
+    suite, out = suite_of(place), place / "out"
+    assert [why for _, why in bench("local", suite.cells, out, How(), 1, Watch())] == [""] * 6
+    return suite, out
+
+
+def test_every_cell_is_a_run_folder_and_done_ones_are_not_run_again(done: tuple[Suite, Path]) -> None:
+    suite, out = done
+    assert len({cell.folder for cell in suite.cells}) == 6
+    for cell in suite.cells:
+        folder = out / cell.folder
+        assert state(cell, out).kind == "done"
+        assert (folder / "STATUS").read_text() == "done\n"
+        assert not (folder / "model").exists()
+        assert (folder / "config.yaml").exists()
+    before = [(out / cell.folder / "results.json").stat().st_mtime_ns for cell in suite.cells]
+    assert run_cell(suite.cells[0], out, How()) == ""
+    assert [(out / cell.folder / "results.json").stat().st_mtime_ns for cell in suite.cells] == before
+
+
+def test_the_table_is_the_mean_over_seeds_with_students_interval(done: tuple[Suite, Path]) -> None:
+    suite, out = done
+    values = []
+    for cell in suite.cells:
+        if cell.method.use == "ln":
+            rows = json.loads((out / cell.folder / "results.json").read_text())["rows"]
+            values += [r["value"] for r in rows if (r["method"], r["alpha"], r["domain"], r["metric"], r["split"])
+                       == ("ln", 1.0, "dark", "accuracy", "report")]  # fmt: skip
+    assert len(values) == 3
+    line = next(line for line in lines(suite.cells, out) if (line.method, line.domain) == ("ln", "dark"))
+    assert (line.mean, line.seeds) == (pytest.approx(np.mean(values)), 3)
+    half = scipy.stats.t.ppf(0.975, 2) * np.std(values, ddof=1) / np.sqrt(3)
+    assert line.half == pytest.approx(half)
+    text = markdown(suite, suite.cells, out)
+    assert f"{100 * line.mean:.1f} ± {100 * line.half:.1f}" in text
+    assert "Not in the tables" not in text
+
+
+def test_processes_and_ray_give_the_same_folders_and_numbers(done: tuple[Suite, Path]) -> None:
+    suite, out = done
+    pytest.importorskip("ray")
+    asked = [cell for cell in suite.cells if cell.seed == 1]
+    want = markdown(suite, asked, out)
+    for engine in ("local", "ray"):
+        elsewhere = out.with_name(engine)
+        assert [why for _, why in bench(engine, asked, elsewhere, How(), 2, Watch())] == ["", ""]
+        assert markdown(suite, asked, elsewhere) == want
+
+
+def test_a_lost_worker_of_ray_costs_its_cell_nothing(done: tuple[Suite, Path], tmp_path: Path) -> None:
+    """The worker is killed as soon as its cell has begun; the task is begun anew and ends with the same numbers."""
+    ray = pytest.importorskip("ray")
+    suite, out = done
+    (cell,) = [c for c in suite.cells if c.seed == 2 and c.method.use == "ln"]
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        folder = tmp_path / cell.folder
+        killer = subprocess.Popen([sys.executable, "-c", KILL, str(folder)], stdout=subprocess.PIPE, text=True)
+        assert [why for _, why in bench("ray", [cell], tmp_path, How(), 1, Watch())] == [""]
+        killed = killer.communicate(timeout=60)[0].strip()
+    finally:
+        ray.shutdown()
+    assert killed == "killed"
+    assert markdown(suite, [cell], tmp_path) == markdown(suite, [cell], out)
+
+
+KILL = """
+import os, pathlib, signal, sys, time
+lock, end = pathlib.Path(sys.argv[1]) / "STATUS", time.monotonic() + 60
+while not lock.exists() and time.monotonic() < end:
+    time.sleep(0.002)
+for entry in pathlib.Path("/proc").iterdir():
+    try:
+        said = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+    except OSError:
+        continue
+    if said.startswith(b"ray::run_cell"):
+        os.kill(int(entry.name), signal.SIGKILL)
+        print("killed")
+        break
+"""
+
+
+def test_a_failure_is_kept_with_its_reason_and_never_scored(place: Path, tmp_path: Path) -> None:
+    suite = suite_of(place, shots=[50], seeds=[0])
+    assert all("50 shots asked" in why for _, why in bench("local", suite.cells, tmp_path, How(), 1, Watch()))
+    for cell in suite.cells:
+        found = state(cell, tmp_path)
+        assert found.kind == "failed"
+        assert "50 shots asked" in found.why
+        assert "50 shots" in json.loads((tmp_path / cell.folder / FAILED).read_text())["reason"]
+    assert lines(suite.cells, tmp_path) == []
+    assert "failed - 50 shots asked" in markdown(suite, suite.cells, tmp_path)
+
+
+def test_a_folder_of_another_question_is_left_alone(done: tuple[Suite, Path]) -> None:
+    suite, out = done
+    other = suite.model_copy(update={"blocks": (suite.blocks[0].model_copy(update={"epochs": 1}),)})
+    (cell,) = [c for c in other.cells if c.seed == 0 and c.method.use == "ln"]
+    before = (out / cell.folder / "results.json").read_text()
+    assert "left alone" in run_cell(cell, out, How())
+    assert (out / cell.folder / "results.json").read_text() == before
+    assert state(cell, out).kind == "done"
+
+
+def test_published_numbers_stand_beside_ours_and_what_nobody_read_never_decides(done: tuple[Suite, Path]) -> None:
+    suite, out = done
+    dataset = suite.blocks[0].datasets[0]
+    ours = next(100 * line.mean for line in lines(suite.cells, out) if (line.method, line.domain) == ("ln", "id"))
+    expected = [
+        {"value": ours + 0.4, "source": "table 1", "method": "ln", "dataset": dataset},
+        {"value": ours + 30, "source": "table 1", "method": "ln", "dataset": dataset},
+        {"value": ours + 30, "source": "memory", "method": "ln", "dataset": dataset},
+        {"value": 50, "source": "table 2", "method": "ln", "dataset": dataset, "shots": 16},
+    ]
+    whole = Suite.parse({**suite.tree(), "expect": expected})
+    found = checks(whole, lines(whole.cells, out))
+    assert [c.verdict for c in found] == ["within", "outside", "outside (unverified)", "not run"]
+    assert found[0].difference == pytest.approx(-0.4)
+    assert not found[3].within
+    assert "| -0.4 | 1 | within | table 1 |" in markdown(whole, whole.cells, out)
+
+
+def test_cells_are_picked_and_sharded(place: Path) -> None:
+    cells = suite_of(place).cells
+    assert [c.seed for c in pick(cells, ["method=ln", "seed=0,2"])] == [0, 2]
+    parts = [shard(cells, f"{i}/4") for i in (1, 2, 3, 4)]
+    assert sorted(c.key for part in parts for c in part) == sorted(c.key for c in cells)
+    assert max(map(len, parts)) - min(map(len, parts)) == 1
+    for wrong in ("method=lm", "metod=ln", "ln"):
+        with pytest.raises(UsageError, match="--only"):
+            pick(cells, [wrong])
+    for wrong in ("0/4", "5/4", "2", "a/b"):
+        with pytest.raises(UsageError, match="--shard"):
+            shard(cells, wrong)
+
+
+def test_what_a_suite_cannot_be_is_said(place: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no recipe «lm».*ln"):
+        suite_of(place, methods=["lm"])
+    with pytest.raises(ConfigError, match="asked twice"):
+        suite_of(place, methods=["ln", {"use": "ln", "edits": ["stages.0.fit.lr=1"]}])
+    with pytest.raises(ConfigError, match="not among the methods"):
+        Suite.parse({**suite_of(place).tree(), "expect": [{"value": 1, "source": "x", "method": "ft", "dataset": "y"}]})
+    with pytest.raises(UsageError, match=r"no suite «ofline».*offline"):
+        suites.load("ofline")
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_every_shipped_suite_lists_its_cells_and_what_is_missing(name: str, tmp_path: Path, capsys: Said) -> None:
+    assert run(["bench", name, "--dry-run", "--json", "-o", str(tmp_path / "out")]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    _, suite = suites.load(name)
+    assert len(rows) == len(suite.cells) > 0
+    assert {row["kind"] for row in rows} <= {"to do", "no data"}
+    assert not (tmp_path / "out").exists()
+    for cell in suite.cells:
+        assert cell.dataset in DATASETS, cell.dataset
+        cell.method.recipe(RATE_SCALES.get(cell.encoder, 1.0), cell.block.epochs, cell.block.batch)
+    for expected in suite.expect:
+        assert any(cell.method.called == expected.method and cell.dataset == expected.dataset for cell in suite.cells)
+
+
+def test_the_command_runs_what_is_missing_and_is_strict_where_asked(place: Path, tmp_path: Path, capsys: Said) -> None:
+    suite = suite_of(place, methods=["zero-shot"], seeds=[0])
+    dataset = suite.blocks[0].datasets[0]
+    wrong = {
+        "value": 0.0,
+        "source": "table 1",
+        "method": "zero-shot",
+        "dataset": dataset,
+        "tolerance": 0.0,
+        "domain": "dark",
+    }
+    file = tmp_path / "mine.yaml"
+    file.write_text(Suite.parse({**suite.tree(), "expect": [{**wrong, "source": "memory"}]}).yaml())
+    out = tmp_path / "out"
+    assert run(["bench", str(file), "-o", str(out), "--strict"]) == 0
+    assert "outside (unverified)" in capsys.readouterr().out or "within" in (out / "table.md").read_text()
+    assert json.loads((out / "table.json").read_text())[0]["method"] == "zero-shot"
+    file.write_text(Suite.parse({**suite.tree(), "expect": [{**wrong, "value": 200.0}]}).yaml())
+    assert run(["bench", str(file), "-o", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["published"][0]["verdict"] == "outside"
+    assert run(["bench", str(file), "-o", str(out), "--strict"]) == 1
+
+
+def test_a_stop_ends_in_order_and_the_next_run_goes_on(place: Path, tmp_path: Path) -> None:
+    suite = suite_of(place, methods=[{"use": "ln", "alpha": 1.0}], seeds=[0, 1], epochs=400)
+    file = tmp_path / "long.yaml"
+    file.write_text(suite.yaml())
+    words = [sys.executable, "-m", "likewise", "bench", str(file), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "out" / suite.cells[0].folder
+    end = time.monotonic() + 60
+    while not (folder / "methods" / "ln" / "plan-0.json").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 4
+    assert state(suite.cells[0], tmp_path / "out").kind == "begun"
+    assert state(suite.cells[1], tmp_path / "out").kind == "to do"
