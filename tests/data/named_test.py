@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from likewise.data.shots import SELECT_SHOTS
 from likewise.datasets import CAPTIONS, CARDS, DATASETS, about
-from likewise.datasets.fashion_mnist import FILES
+from likewise.datasets.idx import FILES
 from likewise.errors import DataError
 
 
@@ -47,8 +47,8 @@ def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.Mo
         pixels_NHW = rng.integers(0, 256, (sizes[part], 2, 3), dtype=np.uint8)
         labels_N = (np.arange(sizes[part]) % 10).astype(np.uint8)
         arrays[part] = pixels_NHW, labels_N
-        write_idx(tmp_path / "fashion-mnist" / images, pixels_NHW)
-        write_idx(tmp_path / "fashion-mnist" / labels, labels_N)
+        write_idx(tmp_path / "fashion-mnist" / f"{images}.gz", pixels_NHW)
+        write_idx(tmp_path / "fashion-mnist" / f"{labels}.gz", labels_N)
     with pytest.raises(DataError, match=r"id has 40 pictures instead of 10,000"):
         DATASETS["fashion-mnist"]()
     data = dataclasses.replace(DATASETS["fashion-mnist"], counts={})()
