@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import model_validator
 
 from likewise.config import Config, fingerprint
-from likewise.data import decode
+from likewise.data import corruptions, decode
 from likewise.data.audit import Audit
 from likewise.data.prompts import DEFAULT_TEMPLATES, check_templates
 from likewise.errors import DataError, UsageError, near, some
@@ -85,6 +85,7 @@ class Split:
     `metric` is its own measure (`metrics.NAMED`), beside those that every split gets. `among` says, where its pictures
     are of fewer classes than the table has, which labels stand for each of them: the largest of their logits is the
     class's, under the first of them, and no other class can be answered. Its records carry those first labels.
+    `change` says how its pictures are corrupted as they are opened (`corruptions.changed`), where they are.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Split:
     records: tuple[Record, ...]
     metric: str = "accuracy"
     among: tuple[tuple[int, ...], ...] = ()
+    change: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -107,16 +109,18 @@ class Split:
 
     def open(self, i: int) -> Image.Image:
         """Picture i, upright, RGB. Raises `DataError` D07 naming the file; never another picture instead."""
-        return decode.picture(self.records[i].path, self.records[i].row)
+        image, record = decode.picture(self.records[i].path, self.records[i].row), self.records[i]
+        return corruptions.changed(image, self.change, record.key) if self.change else image
 
     @property
     def digest(self) -> str:
-        """Fingerprint of keys, labels, and every file's size and modification time, as they are now."""
+        """Fingerprint of keys, labels, `change`, and every file's size and modification time, as they are now."""
         states: dict[Path, tuple[int, int]] = {}
         for path in {r.path for r in self.records}:
             state = path.stat()
             states[path] = (state.st_size, state.st_mtime_ns)
-        return fingerprint([[r.key, r.label, r.row, *states[r.path]] for r in self.records])
+        rows: list[Any] = [[r.key, r.label, r.row, *states[r.path]] for r in self.records]
+        return fingerprint([*rows, *([self.change] if self.change else [])])
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The split with these records, in this order."""
@@ -224,12 +228,13 @@ class Dataset:
 
     @property
     def ways(self) -> dict[str, Any]:
-        """How splits are measured where it is not plain accuracy among all classes: split to `metric` and `among`."""
+        """How splits are measured where it is not plain accuracy among all classes, and how pictures are changed."""
         return {
-            s.name: {"metric": s.metric, "among": [list(labels) for labels in s.among]}
+            s.name: {"metric": s.metric, "among": [list(labels) for labels in s.among],
+                     **({"change": s.change} if s.change else {})}
             for s in (self.train, self.select, *self._report.values())
-            if s.among or s.metric != "accuracy"
-        }
+            if s.among or s.metric != "accuracy" or s.change
+        }  # fmt: skip
 
     def manifest(self) -> pa.Table:
         """One row a record; a table source that gives the same splits again. Describes, so it is not a reading.

@@ -59,8 +59,9 @@ def described(folder: Path, name: str) -> Dataset:
 
 
 def _way(said: dict[str, Any] | None) -> dict[str, Any]:
-    """How a split is measured, as `Dataset.ways` says it."""
-    return {"metric": said["metric"], "among": tuple(tuple(labels) for labels in said["among"])} if said else {}
+    """How a split is measured and changed, as `Dataset.ways` says it."""
+    among = {"among": tuple(tuple(labels) for labels in said["among"])} if said else {}
+    return {"metric": said["metric"], **among, "change": said.get("change", "")} if said else {}
 
 
 def interpolate(
