@@ -8,12 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from likewise.data.captions import PairOptions, Pairs
-from likewise.datasets import digits, episodic, fashion_mnist, icon_captions, iconshift, imagenet, kim
+from likewise.datasets import (
+    coop,
+    digits,
+    episodic,
+    fashion_mnist,
+    icon_captions,
+    iconshift,
+    imagenet,
+    kim,
+    official,
+    pcam,
+    transfer,
+)
 from likewise.datasets.named import Named
 
 __all__ = ["CAPTIONS", "CARDS", "DATASETS", "Named", "about"]
 
-FAMILIES = (iconshift, digits, fashion_mnist, kim, imagenet, episodic)
+FAMILIES = (iconshift, digits, fashion_mnist, kim, imagenet, episodic, coop, official, transfer, pcam)
 DATASETS: dict[str, Named] = {entry.name: entry for family in FAMILIES for entry in family.ENTRIES}
 """By name; calling one opens it. A path of the same name on disk wins nothing: names come first."""
 
