@@ -9,8 +9,11 @@ from collections.abc import Callable
 
 from likewise.data.captions import PairOptions, Pairs
 from likewise.datasets import (
+    breeds,
+    cifar,
     coop,
     digits,
+    domainnet,
     episodic,
     fashion_mnist,
     icon_captions,
@@ -20,12 +23,28 @@ from likewise.datasets import (
     official,
     pcam,
     transfer,
+    wilds,
 )
 from likewise.datasets.named import Named
 
 __all__ = ["CAPTIONS", "CARDS", "DATASETS", "Named", "about"]
 
-FAMILIES = (iconshift, digits, fashion_mnist, kim, imagenet, episodic, coop, official, transfer, pcam)
+FAMILIES = (
+    iconshift,
+    digits,
+    fashion_mnist,
+    kim,
+    imagenet,
+    episodic,
+    coop,
+    official,
+    transfer,
+    pcam,
+    breeds,
+    wilds,
+    domainnet,
+    cifar,
+)
 DATASETS: dict[str, Named] = {entry.name: entry for family in FAMILIES for entry in family.ENTRIES}
 """By name; calling one opens it. A path of the same name on disk wins nothing: names come first."""
 
