@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likewise.errors import ConfigError
-from likewise.names import make_plan, select, tower_of
+from likewise.names import covers, make_plan, select, tower_of
 
 NAMES = [
     "scale", "image.class", "image.norm_pre.weight", "image.0.norm1.weight", "image.0.qkv.weight",
@@ -34,6 +34,18 @@ def test_prefixes_choose_whole_parts_and_patterns_choose_by_shape() -> None:
 def test_select_equals_a_filter_by_hand(patterns: list[str]) -> None:
     by_hand = [n for n in NAMES if any(fnmatchcase(n, p) or n.split(".")[0] == p for p in patterns)]
     assert select(patterns, NAMES) == by_hand
+
+
+PATTERNS = ["image", "image.0", "image.*norm*", "image.*.norm1.*", "image.*", "text.*norm*", "*norm*", "*.bias", "head"]
+
+
+def test_a_pattern_that_covers_another_chooses_all_of_it() -> None:
+    pairs = [(wide, pattern) for wide in PATTERNS for pattern in PATTERNS if covers(wide, pattern)]
+    assert len(pairs) > 2 * len(PATTERNS)
+    assert all({*select([pattern], NAMES)} <= {*select([wide], NAMES)} for wide, pattern in pairs)
+    assert covers("image.*norm*", "image.-1.norm*")
+    assert not covers("image.*norm*", "image.*")
+    assert not covers("image.1", "image.10")
 
 
 def test_a_pattern_that_chooses_nothing_is_an_error_even_beside_one_that_does() -> None:

@@ -12,7 +12,8 @@ from likewise.adapters import Film, Lora, Maple, Prompt, VisualPrompt
 from likewise.api import ladder
 from likewise.errors import ConfigError, UsageError
 from likewise.heads import Conditional, Cosine, Keep, Linear, Text
-from likewise.names import make_plan
+from likewise.losses import CrossEntropy
+from likewise.names import make_plan, select
 from likewise.recipe import (
     AdamW,
     Descent,
@@ -21,6 +22,7 @@ from likewise.recipe import (
     Recipe,
     Sgd,
     Stage,
+    at_rate,
     joint,
     lines,
     no_path,
@@ -141,19 +143,16 @@ def test_then_refuses_a_first_of_which_nothing_would_be_left() -> None:
 
 
 def test_joint_trains_what_either_trains() -> None:
-    both = joint(R["ln"], R["ft"])
-    assert both.stages[0].trains == ("image.*norm*", "image", "head")  # no text under a linear head
-    assert joint(R["ln"], R["flyp"]).stages[0].trains == ("image.*norm*", "text.*norm*", "image", "text", "scale")
-    assert both.stages[0].head == R["ft"].stages[0].head
+    both = joint(R["ln"], R["kim-probe"])
+    assert both.stages[0].trains == ("image.*norm*", "head")  # no text under a linear head
+    assert joint(R["bitfit"], R["ln"]).stages[0].trains == ("image.*bias", "text.*bias", "image.*norm*", "text.*norm*")
+    assert both.stages[0].head == R["kim-probe"].stages[0].head
     for first, second in ((R["lp-ft"], R["ln"]), (R["ln"], R["lp-ft"]), (R["ln"], R["linear"])):
         with pytest.raises(ConfigError):
             joint(first, second)
     for head in ("ft", "kim-joint-probe", "cocoop"):
         with pytest.raises(ConfigError, match="the first trains a head of its own, the second's head is the texts"):
             joint(R[head], R["ln"])
-    assert joint(R["linear"], R["ft"]).head == R["ft"].head  # the same head
-    assert joint(R["cosine"], R["cross-modal"]).stages == R["cross-modal"].stages
-    assert joint(R["zero-shot"], R["ln"]).stages == R["ln"].stages
     assert len(then(R["ln"], R["linear"]).stages) == 2
 
 
@@ -172,7 +171,15 @@ LEFT_OUT = [
     ("lora", "lora-cosine", "lora on texts would be left out, because the second's cosine head never asks the text"),
     # or behind what the second reads
     ("prolip", "kim-probe", r"image\.projection would be left out.*reads features before the projection.*ln-image"),
-]
+    # all of it is in the second, the rest of it in the text tower
+    ("ln", "ft", r"text\.\*norm\* would be left out.*the second alone would be left"),
+    *((a, b, "all that the first trains the second trains too, so the second alone would be left") for a, b in (
+        ("ln", "flyp"), ("ln-image", "ft"), ("ln-image", "ln"), ("ln-blocks", "ln"), ("ln-last-2", "kim-ln"),
+        ("ln", "kim-any"), ("bitfit", "flyp"), ("bitfit-no-norm", "bitfit"), ("cosine", "cross-modal"),
+        ("lora", "lora"),
+    )),
+    ("zero-shot", "ln", "the first trains nothing, so the second alone would be left"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("first", "second", "why"), LEFT_OUT)
@@ -191,8 +198,71 @@ def test_joint_leaves_out_a_part_of_the_first() -> None:
     both = one(trains=("image.projection", "image.*norm*"), fit=fit)
     assert joint(both, R["kim-probe"]).stages[0].trains == ("image.*norm*", "head")
     assert joint(both, R["cosine"]).stages[0].trains == ("image.projection", "image.*norm*", "head")
-    assert joint(R["ln-image"], R["ln"]).stages == R["ln"].stages  # a part of it, and nothing is left out
     assert joint(R["ft"], R["kim-probe"]).stages[0].trains == ("image", "head")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ("prolip", "ln", r"the first's loss \(cross-entropy, l2_sp=1/shots\) would be dropped.*Put it second"),
+        ("flyp", "lora", r"the first's loss \(contrastive\) would be dropped.*Put it second"),
+        (
+            "flyp",
+            "cosine",
+            r"the first's loss \(contrastive\) would be dropped.*Use then\(\)",
+        ),  # which cannot be second
+        ("prolip", "flyp-published", "all that the first trains"),
+        ("clip-lora", "ln", "the first's templates would be dropped.*Put it second"),
+        ("caption", "lora", "the first's replay would be dropped.*Put it second"),
+    ],
+)
+def test_joint_drops_nothing_of_the_first_unsaid(first: str, second: str, why: str) -> None:
+    replayed = R["caption-token-replay"].stages[1]
+    mine = {"caption": Recipe(stages=(replayed.model_copy(update={"loss": CrossEntropy()}),))}
+    with pytest.raises(ConfigError, match=rf"^joint\(.*{why}"):
+        joint(mine.get(first) or R[first], R[second])
+    if "Put it second" in why:
+        made = joint(R[second], mine.get(first) or R[first]).stages[0]
+        assert (made.loss, made.head, made.replay) == tuple(
+            getattr((mine.get(first) or R[first]).stages[0], part) for part in ("loss", "head", "replay")
+        )
+
+
+def test_a_combination_is_called_after_both() -> None:
+    both = then(R["ln"], R["lp++"])
+    assert both.title == "LayerNorm tuning, then LP++"
+    assert both.paper == f"{R['ln'].paper}; {R['lp++'].paper}"
+    assert joint(R["ln"], R["lora"]).title == "LayerNorm tuning + LoRA"
+    assert joint(R["ln"], R["kim-adapter"]).paper == R["ln"].paper  # which is one
+    assert then(R["ln"], R["lp++"], "mine", "none").title == "mine"
+    assert then(one(trains=("image",), fit=fit), R["ln"]).title == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: wise(R["linear"], 1.5), r"^wise\(linear probe, 1\.5\): alpha.*less than or equal to 1"),
+        (lambda: wise(R["linear"], "x"), r"^wise\(linear probe, x\): alpha.*valid number"),
+        (lambda: lines(R["ft"], -1), r"^lines\(full fine-tuning, -1\): first=-1: .*greater than or equal to 0"),
+        (lambda: at_rate(R["ft"], -2), r"^at_rate\(full fine-tuning, -2\): lr=-2e-05: .*greater than 0"),
+        (lambda: soup(R["ft"], "best"), r"^soup\(full fine-tuning, best\): kind='best': .*'uniform' or 'greedy'"),
+        (lambda: soup(R["ft"], "greedy", (1.0, -1.0)), r"rates\.1=-1\.0: .*greater than 0"),
+        (lambda: soup(R["ft"], "greedy", (1.0,)), "rates.*at least 2"),
+    ],
+)
+def test_what_a_function_makes_is_checked(make: Callable[[], Recipe], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        make()
+
+
+def test_features_once_become_batches_of_the_firsts_size() -> None:
+    both = joint(R["ln"], R["prolip"]).stages[0]
+    assert isinstance(both.fit, Descent)
+    assert (both.fit.sampling, both.fit.batch) == ("images", 128)
+    assert both.loss == CrossEntropy(l2_sp="1/shots")
+    still = joint(R["ln-text"], R["prolip"]).stages[0].fit
+    assert isinstance(still, Descent)
+    assert (still.sampling, still.batch) == ("features", 1_000_000)
 
 
 def sentence(error: ConfigError, called: str) -> str:
@@ -243,6 +313,12 @@ def test_any_two_recipes_make_a_third_or_say_why_not(called: str) -> None:
         step = [r.stages[0] for r in ONE_STAGE.values() if isinstance(r.stages[0].fit, Descent)]
         assert n == still + solved + len(step)
         want = n * (still + solved)
+        every = [
+            f"{tower}.{place}" for tower in ("image", "text") for place in
+            (*(f"{i}.{part}.{kind}" for i in range(4) for part in ("norm1", "qkv", "out", "norm2", "up", "down")
+               for kind in ("weight", "bias")),
+             "class", "tokens", "positions", "norm_pre.weight", "norm_post.weight", "norm_post.bias", "projection")
+        ] + ["scale", "head.weight", "adapters.new"]  # fmt: skip
         for stage in step:
             for other in stages:
                 owned = isinstance(stage.head, Text) and "head" in other.trains
@@ -258,21 +334,23 @@ def test_any_two_recipes_make_a_third_or_say_why_not(called: str) -> None:
                 blind = () if stage.reads_text else ("text", "scale")
                 blind += ("image.projection",) if getattr(stage.head, "features", "") == "pooled" else ()
                 seen = [p for p in other.trains if not p.startswith(blind)]
-                mine, theirs = ({a.kind for a in s.adapters} for s in (stage, other))
-                more = set(seen) - set(stage.trains) or theirs - mine
-                gone = (len(seen) < len(other.trains) or not (same or isinstance(other.head, Text))) and not more
-                want += owned or lost or len(wrote) > 1 or clash or gone
+                brought = {a if stage.reads_text else a.without_text() for a in other.adapters}
+                more = {*select(seen, every)} - {*select(stage.trains, every)} or brought - {*stage.adapters}
+                said = other.loss not in (CrossEntropy(), stage.loss)
+                said |= other.head != stage.head and bool(getattr(other.head, "templates", ()))
+                want += owned or lost or len(wrote) > 1 or clash or not more or said
         assert sum(reasons.values()) == want
         assert made == n * n - want > n
 
 
 def test_text_patterns_are_left_out_under_a_head_that_reads_no_text() -> None:
+    towers = one(trains=("image", "text", "scale"), fit=fit)
     for name in ("cosine", "clip-adapter", "kim-probe", "tip-adapter-f"):
-        found = joint(R["flyp"], R[name]).stages[0]
+        found = joint(towers, R[name]).stages[0]
         assert found.trains == tuple(dict.fromkeys(("image", *R[name].stages[0].trains))), name
         assert found.loss == R[name].stages[0].loss
     # under a head that does, they stay
-    assert joint(R["flyp"], R["lora"]).stages[0].trains == ("image", "text", "scale", "adapters")
+    assert joint(towers, R["lora"]).stages[0].trains == ("image", "text", "scale", "adapters")
     assert joint(R["ln"], R["cocoop"]).stages[0].trains == ("image.*norm*", "text.*norm*", "adapters", "head")
     # of an adapter on both towers the image half is left; of one on texts alone, nothing, and that is said
     (lora,) = joint(R["lora"], R["cosine"]).stages[0].adapters
@@ -297,7 +375,7 @@ def test_features_are_read_anew_once_the_first_moves_the_image_tower() -> None:
     assert sampling(joint(R["ln-text"], R["coop"])) == "features"
     assert sampling(joint(R["kim-adapter"], R["coop"])) == "features"
     assert sampling(joint(one(trains=("image.projection",), fit=fit), R["cosine"])) == "images"
-    assert sampling(joint(R["ln"], R["flyp-published"])) == "pairs"
+    assert sampling(joint(R["lora"], R["flyp-published"])) == "pairs"
 
 
 def test_two_prompts_are_refused_however_they_come() -> None:
@@ -308,7 +386,7 @@ def test_two_prompts_are_refused_however_they_come() -> None:
                 if (combine, a) != (joint, R["cocoop"]):  # which has a head in the way, too
                     with pytest.raises(ConfigError, match="both write the class prompts"):
                         combine(a, b)
-        assert combine(mine, mine).adapters == mine.adapters  # the same one goes on
+    assert then(mine, mine).adapters == mine.adapters  # the same one goes on
     with pytest.raises(ValueError, match="both write the class prompts"):
         one(adapters=(Prompt(length=3), Prompt(length=4)), trains=("adapters",), fit=fit)
     assert Maple().on_images
@@ -507,4 +585,3 @@ def test_two_adapters_of_one_kind_do_not_meet_in_one_place() -> None:
     for first, second in (("houlsby", "parallel"), ("lora", "clip-lora"), ("vpt-shallow", "vpt-deep")):
         with pytest.raises(ConfigError, match=r"both put a .* in the same places"):
             joint(R[first], R[second])
-    assert joint(R["lora"], R["lora"]).adapters == R["lora"].adapters

@@ -50,6 +50,11 @@ def select(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     return [name for name in names if name in chosen]
 
 
+def covers(wide: str, pattern: str) -> bool:
+    """Whether one pattern chooses all that another does, on whatever encoder, as far as the two patterns tell."""
+    return pattern == wide or pattern.startswith(wide + ".") or fnmatchcase(pattern, wide)
+
+
 def packed(name: str) -> str:
     """`image.3.qkv.weight` for `image.3.query.weight` and for its key and value; any other name as it is."""
     return re.sub(r"^((?:image|text)\.\d+)\.(?:query|key|value)(?=\.|$)", r"\1.qkv", name)

@@ -79,9 +79,10 @@ class Grafts:
 
     def _claim(self, name: str) -> None:
         if name in self.seams:
+            kind, _, place = name.partition(".")
             raise ConfigError(
-                f"two grafts are called «{name}»; names tell their numbers apart in "
-                "the saved file. Two adapters of a kind may stand in different places (`at`), not in the same."
+                f"two grafts are called «{name}»: two {kind} adapters would stand at {place}, and names tell their "
+                "numbers apart in the saved file. Give them different places (`at`), or use one of them."
             )
 
     def _add(
