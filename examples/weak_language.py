@@ -1,11 +1,11 @@
 """Does interpolation recover what tuning on captions forgets? A vision encoder, few numbers, 10,000 captioned pictures.
 
-    python examples/weak_language.py --encoder NAME [--out runs/weak-language] [--write docs/weak-language.md]
+    python examples/weak_language.py [--encoder icon-vit] [--out runs/weak-language] [--write docs/weak-language.md]
 
 {LN, FiLM, bottleneck = token replay at weight 0, token replay at 0.1, 1 and 10, the whole tower} x 3 seeds, tuned on
 icon-captions beside icon-clip's text tower, judged on IconShift (in distribution and six styles) and on digits, which
 no caption speaks of. A seed is a run folder, OUT/seed-S; only missing ones run, and an interrupted one goes on. All
-methods of a seed begin with the same projection, trained once.
+methods of a seed begin with the same projection, trained once. Two processes with different --seeds share two cores.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from likewise.api import caption
 from likewise.cli.terminal import Bars
 from likewise.data.captions import PairOptions
 from likewise.datasets import CAPTIONS, DATASETS
+from likewise.encoders import paired
 from likewise.metrics import half_width
 from likewise.recipe import Recipe
 from likewise.recipes import for_captions
@@ -31,6 +32,8 @@ SEEDS = (0, 1, 2)
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 JUDGES = ("iconshift", "digits")
 REPLAYS = (0.1, 1.0, 10.0)
+EPOCHS = 2
+"""Of the method's own stage; its recipe has 5."""
 TITLES = {
     "ln": "LN", "film": "FiLM", "bottleneck": "bottleneck (replay 0)", **{f"replay-{w:g}": f"token replay {w:g}" for w in REPLAYS},
     "full": "whole tower",
@@ -47,7 +50,8 @@ def recipes(encoder: lw.Pair) -> dict[str, Recipe]:
     for name in TITLES:
         kind, _, weight = name.partition("-")
         recipe = for_captions("token-replay" if kind == "replay" else kind, encoder.rate_scale, encoder.new)[1]
-        out[name] = recipe.edited(f"stages.1.replay.weight={weight}") if weight else recipe
+        edits = [f"stages.1.fit.epochs={EPOCHS}", *([f"stages.1.replay.weight={weight}"] if weight else [])]
+        out[name] = recipe.edited(*edits)
     return out
 
 
@@ -55,7 +59,7 @@ def run_seed(encoder: str, text: str, out: Path, seed: int, watch: Bars) -> None
     folder = out / f"seed-{seed}"
     if (folder / "results.json").exists():
         return
-    pair = lw.Pair(lw.load(encoder), lw.load(text))
+    pair = paired(encoder, text)
     pairs = CAPTIONS["icon-captions"](PairOptions())
     judges = [DATASETS[name]() for name in JUDGES]
     caption(pair, pairs, recipes(pair), judges, folder, seed=seed, alphas=ALPHAS, resume=folder.exists(), watch=watch)
@@ -128,7 +132,7 @@ def page(out: Path, encoder: str, text: str) -> str:
         "# Weak language supervision: what tuning on captions gives and takes",
         "",
         f"Made by `python examples/weak_language.py --encoder {encoder}`, beside it and {text}'s text tower, tuned on icon-captions (9,500",
-        "pictures; five epochs of the projection alone, five of the method, batches of 128) and judged on IconShift and, for what",
+        "pictures; five epochs of the projection alone, {EPOCHS} of the method, batches of 128) and judged on IconShift and, for what",
         f"is forgotten, on digits. Percent of the report pictures, mean over {len(SEEDS)} seeds (order, captions, starts) with 95 %",
         "t-intervals over seeds; the pretrained encoder has no spread. Training pictures of each data set vote and fit its",
         f"probe. alpha * tuned + (1 - alpha) * pretrained, of adapters their answer times alpha.{waits}",
@@ -149,16 +153,21 @@ def page(out: Path, encoder: str, text: str) -> str:
 
 
 def main(
-    encoder: Annotated[str, typer.Option(help="A vision encoder: timm:NAME.TAG, hf:NAME, local-dir:FOLDER.")],
+    encoder: Annotated[
+        str, typer.Option(help="A vision encoder: timm:NAME.TAG, hf:NAME, local-dir:FOLDER.")
+    ] = "icon-vit",
     out: Path = Path("runs/weak-language"),
     write: Path = Path("docs/weak-language.md"),
     text: str = "icon-clip",
+    seeds: Annotated[str, typer.Option(help="Those to run now; the page is of all that are there.")] = ",".join(
+        map(str, SEEDS)
+    ),
     threads: Annotated[int, typer.Option(help="Threads of this process.")] = 2,
 ) -> None:
     torch.set_num_threads(threads)
     typer.echo(f"{encoder} + {text}, alphas {ALPHAS}, seeds {SEEDS}, replay weights {REPLAYS}")
     with Bars() as watch:
-        for seed in SEEDS:
+        for seed in map(int, seeds.split(",")):
             watch.part(f"seed {seed}")
             run_seed(encoder, text, out, seed, watch)
     old = write.read_text() if write.exists() else ""

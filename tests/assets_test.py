@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from likewise.data.hashing import distances, perceptual_hash
 from likewise.datasets import DATASETS, iconshift
-from likewise.encoders import BUILT_IN, load
+from likewise.encoders import BUILT_IN, load, paired
+from likewise.judge import Labelled, knn
+from likewise.metrics import accuracy
+from likewise.predict import features
 
 Rows = list[dict[str, Any]]
 
@@ -77,3 +83,33 @@ def test_the_model_has_blocks_with_norms_and_no_running_statistics() -> None:
     assert encoder.blocks("text") == 4
     assert "image.3.norm1.weight" in encoder.sites
     assert list(encoder.module.visual.buffers()) == []  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("name", ["icon-vit", "icon-dino"])
+def test_the_vision_encoders_are_timm_folders_with_nothing_of_text(name: str) -> None:
+    encoder = load(name)
+    assert size(BUILT_IN[name]) <= 15e6
+    assert encoder.blocks("image") == 6
+    assert not encoder.has("text")
+    assert encoder.pooled_width == 192
+    upstream = timm.create_model(f"local-dir:{BUILT_IN[name]}", pretrained=True).eval()
+    picture_BCHW = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found = encoder.image(picture_BCHW).pooled_BW
+        assert found is not None
+        torch.testing.assert_close(found, upstream(picture_BCHW), rtol=1e-4, atol=1e-4)
+    both = paired(name)
+    assert both.has("text")
+    assert both.new == {"image.projection", "scale", "shift"}
+
+
+@pytest.mark.parametrize("name", ["icon-vit", "icon-dino"])
+def test_the_cards_scores_are_theirs(name: str) -> None:
+    """Neighbours on the select split, as the card says them to a decimal."""
+    data, encoder = DATASETS["iconshift"](), load(name)
+    bank, select = (Labelled(features(encoder, split, "pooled"), split.labels_N) for split in data.splits())
+    share = accuracy(knn(bank, select.features_ND, len(data.classes), (20,))[20].logits_MC, select.labels_N).value
+    card = (BUILT_IN[name] / "card.md").read_text()
+    said = re.search(r"\| select \| ([\d.]+) \|", card)
+    assert said is not None
+    assert 100 * share == pytest.approx(float(said[1]), abs=0.7)  # two pictures: another machine, another last bit

@@ -36,8 +36,8 @@ PairsArg = Annotated[
 def caption(
     pairs: PairsArg,
     edits: Annotated[list[str] | None, typer.Argument(metavar="PATH=VALUE...", help="Edits of the method, like stages.1.replay.weight=10; with one --method.")] = None,
-    encoder: Annotated[str, typer.Option("--encoder", "-e", help="icon-clip, timm:vit_base_patch16_224.dino, hf:facebook/dinov2-base, a CLIP, local-dir:...")] = "icon-clip",
-    text: Annotated[str, typer.Option("--text", help="The text tower beside a vision encoder: open_clip:ViT-B-32/openai, st:all-MiniLM-L6-v2, ...")] = "",
+    encoder: Annotated[str, typer.Option("--encoder", "-e", help="icon-vit, icon-dino, timm:vit_base_patch16_224.dino, hf:facebook/dinov2-base, a CLIP, local-dir:...")] = "icon-vit",
+    text: Annotated[str, typer.Option("--text", help="The text tower beside a vision encoder: open_clip:ViT-B-32/openai, st:all-MiniLM-L6-v2, ... (of ours: icon-clip's).")] = "",
     method: Annotated[str, typer.Option("--method", help="Names with commas, caption- left out (film, ln, token-replay, ...), or one YAML file.")] = "film",
     eval_: Annotated[list[str] | None, typer.Option("--eval", help="Labelled data to judge by; the first one's select split chooses alpha. More, unlike the captions, tell what is forgotten.")] = None,
     replay: Annotated[str, typer.Option(help="Labelled data whose training pictures replay rehearses (default: the pairs' own).")] = "",
@@ -53,13 +53,14 @@ def caption(
     from likewise.api import last_folder, next_folder
     from likewise.cli.terminal import Bars, alphas, seconds
     from likewise.cli.terminal import out as screen
+    from likewise.encoders import paired
     from likewise.run.caption import check
 
     machine, grid = machine_for(device, workers), alphas(alpha)
     names = _names(method, edits or [])
     judged = eval_ or ["iconshift"]
     with Bars(quiet=json_) as watch:
-        model = opened(encoder, text)
+        model = paired(encoder, text)
         recipes = dict(_recipe(n, model, edits or [], train_text) for n in names)
         check(recipes)
         judges = [open_data(name, [], source_options(rest=("1%", "skip", seed)), watch) for name in judged]
@@ -117,21 +118,6 @@ def _recipe(name: str, model: Encoder, edits: Sequence[str], train_text: bool) -
         name, recipe = for_captions(name, model.rate_scale, model.new)
     recipe = with_text(recipe) if train_text else recipe
     return name, recipe.edited(*edits)
-
-
-def opened(encoder: str, text: str) -> Encoder:
-    """The encoder, with the text tower of that name beside it where it has none of its own."""
-    from likewise.encoders import load
-    from likewise.encoders.pair import Pair
-
-    model = load(encoder)
-    if not text and not model.has("text"):
-        raise UsageError(
-            "M03",
-            f"{encoder} has no text tower, so captions mean nothing to it. Put one beside it: --text "
-            "open_clip:ViT-B-32/openai (a CLIP's), or --text st:all-MiniLM-L6-v2 (of sentences).",
-        )
-    return Pair(model, load(text)) if text else model
 
 
 def open_pairs_of(name: str, options: Mapping[str, Any], watch: Watch) -> Pairs:
