@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from likewise.cli import again, bench, caption, data, jobs, ship, show
+from likewise.cli import advice, again, bench, caption, data, jobs, ship, show
 from likewise.errors import LikewiseError
 
 EXAMPLES = """
@@ -25,6 +25,7 @@ likewise plan ln                               what a method would train, in num
 likewise train flyp photos/ stages.0.fit.lr=1e-4
 likewise predict runs/photos-01 new.jpg        with the adapted model
 likewise caption icon-captions --eval iconshift   tune a vision encoder on captions
+likewise regime photos/                        how much data, and how like the pretraining
 likewise bench offline --jobs 2                every method in every regime, as one table
 """
 
@@ -41,7 +42,7 @@ def _exiting(function: Callable[..., int]) -> Callable[..., None]:
 
 app = typer.Typer(help=EXAMPLES, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
-for room in (jobs, caption, bench, again, data, ship, show):
+for room in (jobs, caption, bench, advice, again, data, ship, show):
     for function in room.COMMANDS:
         further = {"allow_extra_args": function is jobs.adapt}  # which says itself where edits go
         app.command(function.__name__.rstrip("_"), context_settings=further)(_exiting(function))

@@ -13,6 +13,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from torch import Tensor
+
 from likewise import files
 from likewise.encoder import Encoder
 from likewise.errors import DataError, UsageError
@@ -66,6 +68,12 @@ def load(name: str = "icon-clip", weights: bool = True) -> Encoder:
     module = importlib.import_module(f"likewise.encoders.{PREFIXES.get(library, 'open_clip')}")
     found: Encoder = module.load(name, weights)
     return found
+
+
+def reference(name: str) -> Tensor | None:
+    """features_NW of pictures that one of ours was pretrained on, before the projection; None for other encoders."""
+    path = BUILT_IN.get(name, Path()) / "reference.safetensors"
+    return files.read_tensors(path)["features_NW"].float() if name in BUILT_IN and path.exists() else None
 
 
 def _library(folder: Path) -> str:
