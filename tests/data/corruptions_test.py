@@ -50,7 +50,7 @@ def test_there_are_fifteen() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_changes_pictures_of_any_size_by_key_alone(kind: str, picture: Image.Image) -> None:
     for image in (picture, picture.crop((0, 0, 40, 61)), picture.resize((5, 3)), Image.new("RGB", (1, 1), "teal")):
-        for severity in (1, 5):
+        for severity in (2, 5):
             one = corrupt(image, kind, severity, (0, "a"))
             assert (one.size, one.mode) == (image.size, "RGB")
             np.random.seed(severity)
@@ -86,7 +86,7 @@ def test_of_a_veiled_picture_ever_less_is_left(kind: str, picture: Image.Image) 
 
 def test_elastic_moves_corners_at_first_and_pixels_then(picture: Image.Image) -> None:
     """The authors' strengths: a large affine move at 1 and 2, a small one with ever more jitter from 3 on."""
-    found = [far(picture, "elastic", severity, 8) for severity in SEVERITIES]
+    found = [far(picture, "elastic", severity, draws) for severity, draws in enumerate((3, 3, 8, 8, 8), 1)]
     assert found[1] > found[0] > found[2]
     assert found[2] < found[3] < found[4]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likewise.datasets import kim
+from likewise.datasets import DATASETS, kim
 from likewise.datasets.idx import FILES, read_idx
 from likewise.datasets.named import order_of
 from likewise.errors import DataError
@@ -75,3 +75,4 @@ def test_what_is_no_idx_file_is_refused(copy: object, root: Path) -> None:
 def test_kims_halves_name_ten_datasets_once_each() -> None:
     assert len({*kim.DISTANT, *kim.SIMILAR}) == 10
     assert set(kim.FEW_ONLY) < {*kim.DISTANT, *kim.SIMILAR}
+    assert {*kim.DISTANT, *kim.SIMILAR, *kim.EPISODES, *kim.EPISODES.values()} <= set(DATASETS)

@@ -22,7 +22,9 @@ from likewise.datasets import (
     kim,
     official,
     pcam,
+    retrieval,
     transfer,
+    vtab,
     wilds,
 )
 from likewise.datasets.named import Named
@@ -44,16 +46,21 @@ FAMILIES = (
     wilds,
     domainnet,
     cifar,
+    vtab,
 )
 DATASETS: dict[str, Named] = {entry.name: entry for family in FAMILIES for entry in family.ENTRIES}
 """By name; calling one opens it. A path of the same name on disk wins nothing: names come first."""
 
-CAPTIONS: dict[str, Callable[[PairOptions | None], Pairs]] = {"icon-captions": icon_captions.pairs}
+CAPTIONS: dict[str, Callable[[PairOptions | None], Pairs]] = {
+    "icon-captions": icon_captions.pairs,
+    **{entry.name: entry for entry in retrieval.ENTRIES},
+}
 """The same, for pictures with captions instead of classes."""
 
 CARDS: dict[str, Callable[[], str]] = {
     **{name: entry.card for name, entry in DATASETS.items()},
     "icon-captions": icon_captions.card,
+    **{entry.name: entry.card for entry in retrieval.ENTRIES},
 }
 
 

@@ -7,12 +7,13 @@ own: a run on the base classes, then `likewise.episodes` on the features of the 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from likewise.data.records import Dataset, Record, Split
 from likewise.datasets.imagenet import synsets
+from likewise.datasets.listed import lines, listed
 from likewise.datasets.named import Named, carved, made
 from likewise.errors import DataError, some
 
@@ -26,7 +27,7 @@ TAKES: dict[str, Callable[[int], bool]] = {
 """Which of CUB's 200 classes, counted from 0: 100, 50 and 50 (Chen et al. 2019, arXiv:1904.04232, in their code)."""
 
 
-def _base(records: list[Record], held: int, word: str) -> tuple[Split, ...]:
+def _base(records: Sequence[Record], held: int, word: str) -> tuple[Split, ...]:
     """Train, select and `id`, of which the last two are drawn by key from all pictures of the base classes."""
     rest, identity = carved(records, held, f"{word} id")
     train, select = carved(rest, held, word)
@@ -45,48 +46,33 @@ def _mini(part: str, folder: Path) -> Dataset:
     ids = sorted({wnid for _, wnid in rows})
     if strange := sorted(set(ids) - set(synsets())):
         raise DataError("D17", f"{folder / part}.csv names {some(strange)}, which are no classes of ImageNet.")
-    _whole(folder / "images", [name for name, _ in rows])
     label = {wnid: i for i, wnid in enumerate(ids)}
-    records = [Record(name, label[wnid], folder / "images" / name) for name, wnid in rows]
-    splits = _base(records, 3_200, "mini-imagenet") if part == "train" else (Split("id", "report", tuple(records)),)
+    records = listed(folder / "images", ((name, label[wnid]) for name, wnid in rows))
+    splits = _base(records, 3_200, "mini-imagenet") if part == "train" else (Split("id", "report", records),)
     names = [IMAGENET_CLASSNAMES[synsets().index(wnid)] for wnid in ids]
     name = {"train": "mini-imagenet", "val": "mini-imagenet-validation", "test": "mini-imagenet-novel"}[part]
     return made(name, names, splits, [template("{}") for template in OPENAI_IMAGENET_TEMPLATES], ids)
 
 
-def _whole(folder: Path, names: list[str]) -> None:
-    """Raises `DataError` D17 for a listed picture that is not in the folder."""
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if gone := [name for name in names if name not in there]:
-        raise DataError("D17", f"{len(gone):,} of {len(names):,} listed pictures are not in {folder}: {some(gone, 3)}.")
-
-
-def _by_folder(records: Iterable[Record]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for record in records:
-        found.setdefault(record.path.parent.name, []).append(record.path.name)
-    return found
-
-
 def _table(path: Path) -> dict[str, str]:
     """`1 words` lines: what stands behind each number."""
-    return dict(line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").split("\n") if line.strip())
+    return dict(line.split(maxsplit=1) for line in lines(path))
 
 
 def _birds(folder: Path) -> tuple[list[str], dict[str, Record], dict[str, str]]:
     """Class folders in the order of their numbers, every picture by its number, and what the official split says."""
-    classes = {int(number): called.strip() for number, called in _table(folder / "classes.txt").items()}
+    classes = {int(number): called for number, called in _table(folder / "classes.txt").items()}
     if sorted(classes) != list(range(1, 201)):
         raise DataError("D17", f"{folder}/classes.txt numbers {len(classes)} classes; 1 to 200 are published.")
     labels, sides = _table(folder / "image_class_labels.txt"), _table(folder / "train_test_split.txt")
-    records: dict[str, Record] = {}
-    for number, name in _table(folder / "images.txt").items():
-        label = int(labels[number]) - 1
-        if name.partition("/")[0] != classes[label + 1]:
-            raise DataError("D17", f"{folder}: picture {number} is {name}, and its label says {classes[label + 1]}.")
-        records[number] = Record(name.strip(), label, folder / "images" / name.strip())
-    for called, own in _by_folder(records.values()).items():
-        _whole(folder / "images" / called, own)
+    items: list[tuple[str, int]] = []
+    pictures = _table(folder / "images.txt")
+    for number, name in pictures.items():
+        label = int(labels[number])
+        if name.partition("/")[0] != classes[label]:
+            raise DataError("D17", f"{folder}: picture {number} is {name}, and its label says {classes[label]}.")
+        items.append((name, label - 1))
+    records = dict(zip(pictures, listed(folder / "images", items), strict=True))
     return [classes[i] for i in range(1, 201)], records, sides
 
 
@@ -98,8 +84,8 @@ def _called(folder: str) -> str:
 def _cub(folder: Path) -> Dataset:
     """All 200 classes by the official split, 600 of whose training pictures are drawn by key to select on."""
     folders, records, sides = _birds(folder)
-    train, select = carved([r for n, r in records.items() if sides[n].strip() == "1"], 600, "cub")
-    test = [r for n, r in records.items() if sides[n].strip() == "0"]
+    train, select = carved([r for n, r in records.items() if sides[n] == "1"], 600, "cub")
+    test = [r for n, r in records.items() if sides[n] == "0"]
     splits = [
         Split("train", "train", tuple(train)), Split("select", "select", tuple(select)),
         Split("id", "report", tuple(test)),
