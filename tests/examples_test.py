@@ -1,0 +1,80 @@
+"""The linear network that `examples/linear_network.py` follows, against closed forms."""
+
+# D inputs, K features, N training points.
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.linalg import subspace_angles
+
+
+@pytest.fixture(scope="module")
+def linear() -> Any:
+    path = Path(__file__).parent.parent / "examples" / "linear_network.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("head", "a"), [(0.3, 1.0), (2.0, 0.5), (0.0, 0.7)])
+def test_one_feature_and_one_point_end_where_the_closed_form_says(linear: Any, head: float, a: float) -> None:
+    """v^2 - a^2 keeps its value and v a becomes w_1, so v^2 = (c + sqrt(c^2 + 4 w_1^2)) / 2; b is never touched."""
+    w_D, b = np.array([0.8, 0.4]), 0.6
+    net = linear.Network(np.array([[1.0, 0.0]]), w_D, np.array([[a, b]]), np.ones(1), 0.0)
+    _, v_K, B_KD = linear.flow(net, np.array([head]), 1.0, end=30.0)[-1]
+    c = head**2 - a**2
+    v = np.sqrt((c + np.sqrt(c**2 + 4 * w_D[0] ** 2)) / 2)
+    np.testing.assert_allclose([v_K[0], B_KD[0, 0]], [v, w_D[0] / v], rtol=1e-6)
+    assert B_KD[0, 1] == b
+    _, v_K, B_KD = linear.flow(net, np.array([head]), 0.0, end=30.0)[-1]
+    np.testing.assert_allclose(v_K[0], w_D[0] / a, rtol=1e-6)
+    np.testing.assert_array_equal(B_KD, net.start_KD)
+
+
+def test_features_outside_the_span_stay_and_what_couples_head_and_features_too(linear: Any) -> None:
+    net = linear.network(0, 0.1)
+    head_K = linear.random_heads()[0]
+    moments = linear.flow(net, head_K, 1.0, end=20.0)
+    found = linear.measured(net, moments)
+    _, v_K, B_KD = moments[-1]
+    others_DM = np.linalg.svd(net.X_ND)[2][linear.N :].T
+    np.testing.assert_allclose(B_KD @ others_DM, net.start_KD @ others_DM, atol=1e-12)
+    assert found["outside"].max() < 1e-12
+    assert found["inside"][-1] == pytest.approx(np.linalg.norm(B_KD - net.start_KD))
+    assert found["inside"][-1] > 0.1
+    was_KK = np.outer(head_K, head_K) - net.start_KD @ net.start_KD.T
+    np.testing.assert_allclose(np.outer(v_K, v_K) - B_KD @ B_KD.T, was_KK, atol=1e-6)
+    x_D = B_KD.T @ v_K - net.w_D  # the worst input is the error itself, at length 1
+    assert found["ood"][-1] == pytest.approx(abs((B_KD @ x_D @ v_K - net.w_D @ x_D) / np.linalg.norm(x_D)))
+
+
+def test_perfect_features_are_kept_from_the_probed_head_and_lost_from_a_random_one(linear: Any) -> None:
+    net = linear.network(1, 0.0)
+    np.testing.assert_allclose(linear.probed(net), net.head_K, atol=1e-12)
+    random_K = linear.random_heads()[1]
+    kept = linear.measured(net, linear.flow(net, linear.probed(net), 1.0, end=12.0))
+    lost = linear.measured(net, linear.flow(net, random_K, 1.0, end=12.0))
+    assert kept["ood"].max() < 1e-12
+    assert lost["id"][-1] < 0.05
+    cosine = np.cos(subspace_angles(net.start_KD.T, np.linalg.svd(net.X_ND)[2][linear.N :].T).max())
+    squared = abs((random_K @ net.head_K) ** 2 - 1)  # phi squared; the true head and answer have length 1
+    bound = cosine / np.sqrt(linear.K) * min(squared, np.sqrt(squared)) / 4
+    assert linear.bound(net, random_K) == pytest.approx(bound)
+    assert lost["ood"].min() > bound > 0.01
+
+
+def test_the_probe_is_where_the_flow_of_the_head_alone_ends(linear: Any) -> None:
+    net = linear.network(2, 0.3)
+    (_, v_K, _) = linear.flow(net, linear.random_heads()[2], 0.0)[-1]
+    seen_NK = net.X_ND @ net.start_KD.T
+    np.testing.assert_allclose(v_K, np.linalg.lstsq(seen_NK, net.X_ND @ net.w_D)[0], atol=1e-5)
+    np.testing.assert_allclose(v_K, linear.probed(net), atol=1e-5)
+    assert 0.2 < net.gap < 0.35
