@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -276,7 +277,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "photos"
     for label, side in (("left", 0), ("right", 1)):
         (folder / label).mkdir(parents=True)
-        for i in range(20):
+        for i in range(28):
             pixels = rng.integers(0, 60, (16, 16, 3), dtype=np.uint8)
             pixels[:, 8 * side : 8 * side + 8] += 90
             Image.fromarray(pixels).save(folder / label / f"{i}.png")
@@ -357,6 +358,21 @@ def test_one_cell_is_one_run_as_ever(photos: Path, model: str, tmp_path: Path, c
     assert results(tmp_path / "c" / cell(4, 3))["rows"] == results(tmp_path / "a")["rows"]
 
 
+def test_a_dry_run_counts_the_pictures_of_its_shots(photos: Path, model: str, capsys: Said) -> None:
+    def steps(*words: str) -> list[str]:
+        assert run(["train", "clip-lora", str(photos), "-e", model, "--dry-run", *words]) == 0
+        return re.findall(r"(\d+) steps|^(.*) to select on", capsys.readouterr().out, re.MULTILINE)
+
+    # 500 steps a shot, of 16 at most; 20 to train on and 4 to select on, a class
+    one, four = ("", "1 shot, 2 to train on, 2"), ("", "4 shots, 8 to train on, 8")
+    every = ("", "all pictures, 40 to train on, 8")
+    assert steps("--shots", "4") == [four, ("2000", "")]
+    assert steps() == [every, ("8000", "")]
+    assert steps("--shots", "4,1,2") == [one, ("500", ""), four, ("2000", "")]
+    assert steps("--shots", "0,1", "--seeds", "0,1") == [one, ("500", ""), every, ("8000", "")]
+    assert steps("--shots", "30", "--allow-short") == [("", "30 shots, 40 to train on, 8"), ("8000", "")]
+
+
 @pytest.mark.parametrize(
     ("words", "said", "code"),
     [
@@ -368,8 +384,9 @@ def test_one_cell_is_one_run_as_ever(photos: Path, model: str, tmp_path: Path, c
         (["--seeds", "0,"], "error U06: --seeds 0,: «» is not a whole number", 2),
         (["--seeds", "0.5"], "«0.5» is not a whole number", 2),
         (["--seed", "0", "--seeds", "0,1"], "error U06: --seed 0 and --seeds 0,1 are both given", 2),
-        (["--shots", "1,100"], "error D08: 100 shots asked, but «left» has 14, «right» has 14", 1),
+        (["--shots", "1,100"], "error D08: 100 shots asked, but «left» has 20, «right» has 20 of 100 training", 1),
         (["--shots", "1,100", "--dry-run"], "error D08: 100 shots asked", 1),
+        (["--shots", "100", "--dry-run"], "error D08: 100 shots asked", 1),
         (["--shots", "1,2", "-o", "/dev/null"], "error R01", 2),
         (["--shots", "1,2", "-o", "."], "is not empty and is not a sweep of ours", 2),
         (["--shots", "1,2", "--resume", "--overwrite", "-o", "new"], "say one of them", 2),

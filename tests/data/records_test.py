@@ -45,7 +45,7 @@ def test_report_splits_are_reached_only_through_the_log(data: Dataset) -> None:
 
 
 def test_shots_are_keyed_by_class_nested_and_never_outside_their_split(data: Dataset) -> None:
-    two, three = data.few(2, 0), data.few(3, 0)
+    two, three = data.few(2, 0), data.few(3, 0, allow_short=True)
     assert Counter(three.train.labels_N.tolist()) == {0: 3, 1: 3, 2: 3}
     assert Counter(three.select.labels_N.tolist()) == {0: 3, 1: 3, 2: 2}
     assert {r.key for r in two.train.records} < {r.key for r in three.train.records}
@@ -53,7 +53,7 @@ def test_shots_are_keyed_by_class_nested_and_never_outside_their_split(data: Dat
     assert not {r.key for r in three.train.records} & {r.key for r in three.select.records}
     assert three.audit.counts["train"] == {"cat": 3, "dog": 3, "emu": 3}
     assert data.audit.counts["train"]["cat"] == 10
-    picks = {tuple(r.key for r in data.few(3, seed).train.records) for seed in range(5)}
+    picks = {tuple(r.key for r in data.few(3, seed, allow_short=True).train.records) for seed in range(5)}
     assert len(picks) == 5
     # another class, or another order of listing, changes nothing for a class
     cats = [i for i, r in enumerate(data.train.records) if r.label == 0]
@@ -62,14 +62,19 @@ def test_shots_are_keyed_by_class_nested_and_never_outside_their_split(data: Dat
 
 
 def test_a_shortage_of_shots_is_an_error_unless_allowed(data: Dataset) -> None:
-    with pytest.raises(DataError, match="10 shots asked, but «dog» has 9, «emu» has 3 training images") as caught:
+    with pytest.raises(DataError, match="10 shots asked, but «dog» has 9, «emu» has 3 of 10 training images") as caught:
         data.few(10, 0)
     assert caught.value.code == "D08"
-    assert "--shots 3, or --allow-short" in str(caught.value)
+    assert "and «emu» has 2 of 4 images to select on after the split" in str(caught.value)
+    assert "--shots 2, or --allow-short" in str(caught.value)
+    assert data.few(2, 0).audit.warnings == data.audit.warnings
+    with pytest.raises(DataError, match=r"3 shots asked, but «emu» has 2 of 3 images to select on.*--shots 2, or"):
+        data.few(3, 0)  # of which there are enough to train on
     short = data.few(10, 0, allow_short=True)
     assert Counter(short.train.labels_N.tolist()) == {0: 10, 1: 9, 2: 3}
     assert Counter(short.select.labels_N.tolist()) == {0: 4, 1: 4, 2: 2}
-    assert "«emu» has 3" in short.audit.warnings[-1].message
+    said = "«dog» has 9, «emu» has 3 of 10 training images and «emu» has 2 of 4 images to select on, all used"
+    assert said in short.audit.warnings[-1].message
     with pytest.raises(UsageError, match="0 shots"):
         data.few(0, 0)
 

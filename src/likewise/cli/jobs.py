@@ -96,10 +96,14 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
             from likewise.cli.show import describe
             from likewise.run.before import foresee
 
-            for finding in foresee(model, opened, recipes, recipes):
+            seen = foreseen(opened, grid, rest["allow_short"])
+            for finding in foresee(model, next(iter(seen.values())), recipes, recipes):
                 watch.say(f"{finding.code} {finding.message}")
-            screen.print(describe(recipes, model, opened), markup=False)
-            screen.print(f"would write {folder}{foreseen(opened, grid, rest['allow_short'])}", soft_wrap=True)
+            for shots, few in seen.items():
+                screen.print(f"{shots}, {len(few.train):,} to train on, {len(few.select):,} to select on:")
+                screen.print(describe(recipes, model, few), markup=False)
+            runs = f": {len(grid['shots']) * len(grid['seeds'])} runs and their curves" if many(grid) else ""
+            screen.print(f"would write {folder}{runs}", soft_wrap=True)
             return 0
         rest |= {"command": shlex.join(["likewise", *sys.argv[1:]]), "machine": machine, "watch": watch}
         if many(grid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,14 +57,17 @@ def many(grid: Mapping[str, tuple[int, ...]]) -> bool:
     return len(grid["shots"]) * len(grid["seeds"]) > 1
 
 
-def foreseen(data: Dataset, grid: Mapping[str, tuple[int, ...]], allow_short: bool) -> str:
-    """What a dry run says beside the folder: nothing for one run. Raises D08 as the sweep would."""
-    from likewise.run.sweep import check_shots
+def foreseen(data: Dataset, grid: Mapping[str, tuple[int, ...]], allow_short: bool) -> dict[str, Dataset]:
+    """What a dry run looks at: the one run's pictures, or those of a sweep's fewest and most shots, by their shots.
 
-    if not many(grid):
-        return ""
+    Raises D08 as the runs would.
+    """
+    from likewise.run.sweep import check_shots, of_shots
+
     check_shots(data, grid["shots"], allow_short)
-    return f": {len(grid['shots']) * len(grid['seeds'])} runs and their curves; the steps above are for all pictures"
+    order = sorted(grid["shots"], key=lambda k: k or math.inf)
+    ends = dict.fromkeys((order[0], order[-1]))
+    return {of_shots(k): data.few(k, grid["seeds"][0], allow_short) if k else data for k in ends}
 
 
 def _number(row: Mapping[str, Any] | None) -> str:

@@ -187,7 +187,7 @@ class Dataset:
         """The dataset with `shots` training pictures a class and at most 4 (and at most `shots`) to select on.
 
         The choice depends on seed, class folder and keys only, and a smaller choice is part of a larger one. Report
-        splits and the access log are shared. Raises `DataError` D08 naming the classes that have too few.
+        splits and the access log are shared. Raises `DataError` D08 naming the classes that have too few of either.
         """
         from likewise.data.shots import few
 

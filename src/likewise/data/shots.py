@@ -20,20 +20,23 @@ def few(data: Dataset, shots: int, seed: int, allow_short: bool) -> Dataset:
     """See `Dataset.few`."""
     if shots < 1:
         raise UsageError("U04", f"{shots} shots asked; a class needs at least 1 training image. Use --shots 1 or more.")
-    counts = data.train.counts(data.classes)
-    short = {folder: n for folder, n in counts.items() if n < shots}
+    wanted = ((data.train, shots, "training images"), (data.select, min(shots, SELECT_SHOTS), "images to select on"))
     audit = copy.deepcopy(data.audit)
-    if short:
-        listed = some(f"«{folder}» has {n}" for folder, n in short.items())
-        if not allow_short:
-            fewest = min(short.values())
-            smaller = f"--shots {fewest}" if fewest else "fewer shots on more images"
-            raise DataError(
-                "D08",
-                f"{shots} shots asked, but {listed} training images after the split. Use {smaller}, or --allow-short "
-                "(uses what there is, reported per class).",
-            )
-        audit.warn("D08", f"{shots} shots asked; {listed} training images, all used.")
+    fewest, said = shots, []
+    for split, most, called in wanted:
+        short = {folder: n for folder, n in split.counts(data.classes).items() if n < most}
+        if short:
+            fewest = min(fewest, *short.values())
+            said.append(some(f"«{folder}» has {n}" for folder, n in short.items()) + f" of {most} {called}")
+    if said and not allow_short:
+        smaller = f"--shots {fewest}" if fewest else "fewer shots on more images"
+        raise DataError(
+            "D08",
+            f"{shots} shots asked, but {' and '.join(said)} after the split. Use {smaller}, or --allow-short (uses "
+            "what there is, reported per class).",
+        )
+    if said:
+        audit.warn("D08", f"{shots} shots asked; {' and '.join(said)}, all used.")
     train = _some_of_each(data.train, data.classes, shots, seed)
     select = _some_of_each(data.select, data.classes, min(shots, SELECT_SHOTS), seed)
     audit.counts.update({s.name: s.counts(data.classes) for s in (train, select)})

@@ -116,7 +116,7 @@ def check_counts(flag: str, counts: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_shots(data: Dataset, shots: Iterable[int], allow_short: bool) -> None:
-    """Raises D08 where a class has fewer training pictures than the largest count; others need no more than that."""
+    """Raises D08 where a class has too few pictures for the largest count; others need no more than that."""
     most = max(shots)
     if most:
         data.few(most, 0, allow_short)
