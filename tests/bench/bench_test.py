@@ -167,10 +167,14 @@ def test_published_numbers_stand_beside_ours_and_what_nobody_read_never_decides(
         {"value": 50, "source": "table 2", "method": "ln", "dataset": dataset, "shots": 16},
     ]
     whole = Suite.parse({**suite.tree(), "expect": expected})
-    found = checks(whole, lines(whole.cells, out))
+    found = checks(whole, whole.cells, out)
     assert [c.verdict for c in found] == ["within", "outside", "outside (unverified)", "not run"]
     assert found[0].difference == pytest.approx(-0.4)
     assert not found[3].within
+    zero = next(100 * line.mean for line in lines(suite.cells, out) if line[3:5] == ("zero-shot", "dark"))
+    start = {"value": zero, "source": "table 3", "method": "ln", "dataset": dataset, "domain": "dark", "alpha": 0.0}
+    (check,) = checks(Suite.parse({**suite.tree(), "expect": [start]}), suite.cells, out)
+    assert check.difference == pytest.approx(0)  # of the path's beginning, not of the table's alpha 1
     assert "| -0.4 | 1 | within | table 1 |" in markdown(whole, whole.cells, out)
 
 

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from likewise.data.corruptions import KINDS, SEVERITIES, changed, corrupt
 from likewise.data.records import Dataset
-from likewise.datasets.corruptions import asked, corrupted
+from likewise.datasets.corruptions import asked, corrupted, corrupting
 from likewise.errors import UsageError
 from likewise.keys import key_rng
 
@@ -207,6 +207,18 @@ def test_names_with_a_plus() -> None:
         asked("x+fog-7")
     with pytest.raises(UsageError, match=r"no corruption «snowy».* Did you mean snow"):
         asked("x+fog,snowy-1")
+
+
+def test_a_name_says_what_to_open_and_what_to_make_of_it(data: Dataset, tmp_path: Path) -> None:
+    base, finish = corrupting("colours+fog,jpeg-2", seed=5)
+    assert base == "colours"
+    assert finish(data).domains == (*data.domains, "fog-2", "jpeg-2")
+    assert finish(data).ways["fog-2"]["change"] == "fog-2:5"
+    (tmp_path / "a+fog-2").mkdir()  # what is on disk is what is meant
+    for name in ("colours", str(tmp_path / "a+fog-2")):
+        base, finish = corrupting(name)
+        assert base == name
+        assert finish(data) is data
 
 
 def test_what_is_no_corruption_is_refused(data: Dataset, picture: Image.Image) -> None:

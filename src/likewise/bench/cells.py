@@ -12,6 +12,7 @@ import torch
 from likewise import files
 from likewise.data.records import Dataset
 from likewise.datasets import DATASETS
+from likewise.datasets.corruptions import corrupting
 from likewise.encoder import Encoder
 from likewise.encoders import load
 from likewise.errors import Interrupted, LikewiseError, UsageError, near
@@ -56,6 +57,7 @@ def state(cell: Cell, out: Path) -> State:
 
 def missing(dataset: str) -> str:
     """Why a data set cannot be opened; "" where its files are there."""
+    dataset, _ = corrupting(dataset)
     if dataset in DATASETS:
         entry = DATASETS[dataset]
         return "" if entry.found() else f"{dataset} is not here (looked in {entry.looked()}). Get it: {entry.get}"
@@ -149,6 +151,5 @@ def _encoder(name: str) -> Encoder:
 
 @functools.lru_cache(maxsize=1)
 def _data(name: str) -> Dataset:
-    if name in DATASETS:
-        return DATASETS[name]()
-    return Dataset.open(Path(name))
+    base, finish = corrupting(name)
+    return finish(DATASETS[base]() if base in DATASETS else Dataset.open(Path(base)))

@@ -54,12 +54,12 @@ class Check(NamedTuple):
         return said if self.expected.verified else f"{said} (unverified)"
 
 
-def lines(cells: Iterable[Cell], out: Path) -> list[Line]:
-    """Every number of the cells that are done, in their order, failed ones left out."""
+def lines(cells: Iterable[Cell], out: Path, alpha: float | None = None) -> list[Line]:
+    """Every number of the cells that are done, in their order, failed ones left out; at `alpha` where one is given."""
     values: dict[tuple[str, str, int, str, str, str], list[tuple[float, int]]] = {}
     for cell in cells:
         if state(cell, out).kind == "done":
-            for domain, metric, value, n in _numbers(cell, out / cell.folder):
+            for domain, metric, value, n in _numbers(cell, out / cell.folder, alpha):
                 key = cell.encoder, cell.dataset, cell.shots, cell.method.called, domain, metric
                 values.setdefault(key, []).append((value, n))
     found = []
@@ -69,11 +69,12 @@ def lines(cells: Iterable[Cell], out: Path) -> list[Line]:
     return found
 
 
-def _numbers(cell: Cell, folder: Path) -> Iterable[tuple[str, str, float, int]]:
-    """Each domain's own metric at the alpha that the table reads; where that is another, accuracy too."""
+def _numbers(cell: Cell, folder: Path, alpha: float | None) -> Iterable[tuple[str, str, float, int]]:
+    """Each domain's own metric, at `alpha` or the point that the table reads; where that is another, accuracy too."""
     results = files.read_json(folder / "results.json")
     called = cell.method.called
-    alpha = results["methods"][called]["alpha"] if cell.method.alpha is None else cell.method.alpha
+    if alpha is None:
+        alpha = results["methods"][called]["alpha"] if cell.method.alpha is None else cell.method.alpha
     ways: dict[str, Any] = files.read_json(folder / "data/ways.json") if (folder / "data/ways.json").exists() else {}
     rows = [r for r in results["rows"] if r["split"] == "report" and r["method"] == called and r["alpha"] == alpha]
     for domain in dict.fromkeys(r["domain"] for r in rows):
@@ -83,10 +84,12 @@ def _numbers(cell: Cell, folder: Path) -> Iterable[tuple[str, str, float, int]]:
                 yield domain, metric, found["value"], found["n"]
 
 
-def checks(suite: Suite, found: Sequence[Line]) -> list[Check]:
-    """Every published number of the suite beside the line that it is about."""
+def checks(suite: Suite, cells: Sequence[Cell], out: Path) -> list[Check]:
+    """Every published number of the suite beside the line that it is about, at its alpha where it has one."""
+    found = {alpha: lines(cells, out, alpha) for alpha in {expected.alpha for expected in suite.expect}}
     return [
-        Check(expected, next((line for line in found if _about(expected, line)), None)) for expected in suite.expect
+        Check(expected, next((line for line in found[expected.alpha] if _about(expected, line)), None))
+        for expected in suite.expect
     ]
 
 
@@ -107,7 +110,7 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
         own = [line for line in found if (line.encoder, line.shots) == (encoder, shots)]
         parts += [f"## {encoder}, {f'{shots} shots' if shots else 'all pictures'}", "", _grid(own), ""]
     if suite.expect:
-        parts += ["## Beside what is published", "", _published(checks(suite, found)), ""]
+        parts += ["## Beside what is published", "", _published(checks(suite, cells, out)), ""]
     lost = [(cell, state(cell, out)) for cell in cells]
     if gone := [(cell, s) for cell, s in lost if s.kind != "done"]:
         parts += [
@@ -142,8 +145,9 @@ def _published(found: Sequence[Check]) -> str:
     ]
     for check in found:
         e = check.expected
-        on = " ".join(filter(None, [e.encoder, e.dataset, e.domain, "" if e.metric == PLAIN else e.metric,
-                                    f"{e.shots} shots" if e.shots else ""]))  # fmt: skip
+        rest = ("" if e.metric == PLAIN else e.metric, f"{e.shots} shots" if e.shots else "",
+                "" if e.alpha is None else f"at alpha {e.alpha:g}")  # fmt: skip
+        on = " ".join(filter(None, (e.encoder, e.dataset, e.domain, *rest)))
         gap = "–" if check.line is None else f"{check.difference:+.1f}"
         rows.append(f"| {e.method} | {on} | {e.value:.1f} | {_said(check.line)} | {gap} | {e.tolerance:g} | "
                     f"{check.verdict} | {e.source} |")  # fmt: skip

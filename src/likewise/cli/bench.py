@@ -81,7 +81,7 @@ def bench(
             _write(found, cells, out)
     text = _write(found, cells, out)
     lines = room.lines(cells, out)
-    found_checks = room.checks(found, lines)
+    found_checks = room.checks(found, cells, out)
     states = [room.state(cell, out) for cell in mine]
     if json_:
         print(json.dumps({

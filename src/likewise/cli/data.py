@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 Data = Annotated[
     str,
     typer.Argument(
-        help="A folder of class folders, a CSV, TSV or parquet file, or a built-in name (likewise ls datasets)."
+        help="A folder of class folders, a CSV, TSV or parquet file, or a built-in name (likewise ls datasets). "
+        "Behind a + corruptions of its id pictures: iconshift+fog,jpeg-3, photos/+corruptions-3."
     ),
 ]
 Ood = Annotated[
@@ -74,7 +75,9 @@ def open_data(data: str, ood: list[str], options: dict[str, object], watch: Watc
     from likewise.data.records import Dataset
     from likewise.data.sources import SourceOptions
     from likewise.datasets import DATASETS
+    from likewise.datasets.corruptions import corrupting
 
+    data, finish = corrupting(data, int(str(options["seed"])))
     if data in DATASETS:
         if ood:
             raise UsageError("U01", f"{data} has domains of its own; --ood goes with data of yours.")
@@ -88,6 +91,7 @@ def open_data(data: str, ood: list[str], options: dict[str, object], watch: Watc
         except AuditError as error:
             watch.say(error.audit.text())
             raise
+    opened = finish(opened)
     watch.say(opened.audit.text())
     return opened
 

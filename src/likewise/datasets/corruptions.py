@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from likewise.data.corruptions import KINDS, SEVERITIES, known, parsed
 from likewise.data.records import Dataset, Split
@@ -57,6 +58,15 @@ def asked(name: str) -> tuple[str, tuple[str, ...], tuple[int, ...]] | None:
     if not set(severities) <= set(SEVERITIES):
         raise UsageError("U05", f"severity {form[2]} asked in {name}; there are {', '.join(map(str, SEVERITIES))}.")
     return base, tuple(KINDS) if words == [WORD] else tuple(map(known, words)), severities
+
+
+def corrupting(name: str, seed: int = 0) -> tuple[str, Callable[[Dataset], Dataset]]:
+    """What to open for a dataset's name or path, and what to make of it then: its corruptions, where `name` asks."""
+    chosen = None if Path(name).exists() else asked(name)
+    if chosen is None:
+        return name, lambda data: data
+    base, kinds, severities = chosen
+    return base, lambda data: corrupted(data, kinds, severities, seed)
 
 
 def _of(identity: Split, name: str, seed: int) -> Split:

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
+from likewise import files
+from likewise.data.corruptions import changed
 from likewise.report.read import ID, SELECT, Predictions, Run
 
 SHARP = 2
@@ -28,13 +30,16 @@ class Album:
     run: Run
     rows: Mapping[str, Sequence[int]]
     missing: int = 0
+    ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     disagreeing: list[str] = field(default_factory=list)
     _groups: dict[tuple[str, int], list[Any]] = field(default_factory=dict)
     _open: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run) -> Album:
-        album = cls(run, {domain: _rows(run.manifest, domain) for domain in ("train", SELECT, *run.domains)})
+        path = run.folder / "data" / "ways.json"
+        ways = files.read_json(path) if path.exists() else {}
+        album = cls(run, {d: _rows(run.manifest, d) for d in ("train", SELECT, *run.domains)}, ways=ways)
         for domain in (SELECT, *run.domains):
             predictions = run.predictions(run.chosen, domain) if album.rows[domain] and run.names else None
             if predictions is not None and not _agree(run, album.rows[domain], predictions):
@@ -47,13 +52,18 @@ class Album:
         if domain in self.disagreeing or not 0 <= index < len(rows):
             return None
         try:
-            return encode(self._load(rows[index]), size * SHARP)
+            return encode(self._changed(self._load(rows[index]), domain, rows[index]), size * SHARP)
         except (OSError, ValueError, KeyError, SyntaxError, pa.ArrowException, Image.DecompressionBombError):
             self.missing += 1  # moved or damaged since the run: the page says how many
             return None
 
     def label(self, domain: str, index: int) -> str:
         return str(self.run.manifest["label"][self.rows[domain][index]])
+
+    def _changed(self, picture: Image.Image, domain: str, at: int) -> Image.Image:
+        """The picture as the run saw it, where its domain is a corruption."""
+        change = self.ways.get(domain, {}).get("change", "")
+        return changed(picture.convert("RGB"), change, str(self.run.manifest["key"][at])) if change else picture
 
     def _load(self, at: int) -> Image.Image:
         path, row = str(self.run.manifest["path"][at]), int(self.run.manifest["row"][at])

@@ -112,7 +112,9 @@ class Cell(NamedTuple):
 
 
 class Expect(Config):
-    """A published number and where it is from. A source that begins with «memory» is nobody's reading: it is shown as
+    """A published number and where it is from.
+
+    A source that begins with «memory» is nobody's reading, or is of a setting that nobody knows: it is shown as
     unverified and never decides.
     """
 
@@ -126,6 +128,7 @@ class Expect(Config):
     metric: str = "accuracy"
     shots: int = 0
     alpha: float | None = None
+    """The point of the path that it is of; None: the one that the table reads."""
     tolerance: float = 1.0
     """Points to either side."""
 
