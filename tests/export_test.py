@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel
 
+import likewise
 from likewise import files
 from likewise.adapters import Film, Lora, add
 from likewise.cli import run as command
@@ -24,6 +26,7 @@ from likewise.encoder import Encoder
 from likewise.encoders import load
 from likewise.errors import ConfigError, DataError, UsageError
 from likewise.export import put_peft, read_delta, read_peft, write_delta, write_merged, write_peft
+from likewise.export.merged import by_open_clip
 from likewise.export.peft_format import from_peft, to_peft, unfit
 from likewise.export.twin import HUB, check_twin, hub_name, module_of, place_of
 from likewise.heads import Text, unit
@@ -358,11 +361,25 @@ def test_what_was_chosen_is_the_default(trained: Path, base: str, tmp_path: Path
     assert "alpha 0 is the pretrained model" in write_delta(trained, tmp_path / "zero", "ln", 0.0).note
 
 
-def test_open_clip_reads_what_is_merged(trained: Path, base: str, tmp_path: Path) -> None:
+def test_open_clip_reads_what_is_merged(
+    trained: Path, base: str, tmp_path: Path, folder_of: Callable[[str], Path]
+) -> None:
     write_merged(trained, tmp_path / "merged", "rooted", 1.0)
     loose = write_merged(trained, tmp_path / "loose", "houlsby", 1.0)
     assert "without bottleneck" in loose.note
     assert "create_model" not in loose.load
+    probed = write_merged(trained, tmp_path / "probed", "linear", 1.0)
+    assert probed.note == "open_clip would read it without its linear head, as the pretrained encoder that it began as"
+    tip = write_merged(trained, tmp_path / "tip", "tip-adapter-f")
+    assert "without its tip head" in tip.note
+    assert "create_model" not in probed.load + tip.load
+    both = write_merged(trained, tmp_path / "both", "probed", 1.0)
+    assert both.note == "open_clip would read it without its linear head"
+    assert "open_clip.create_model" in write_merged(trained, tmp_path / "hint", "ln", 1.0).load
+    assert by_open_clip(folder_of("icon")).startswith(
+        "import likewise.encoders.icon_tower, then open_clip.create_model"
+    )
+    assert by_open_clip(folder_of("plain")).startswith("open_clip.create_model")
     module, _ = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'merged'}")
     encoder = Predictor.load(tmp_path / "merged").encoder
     with torch.no_grad():
@@ -396,6 +413,11 @@ def test_a_damaged_or_strange_delta_is_refused(trained: Path, tmp_path: Path) ->
     write_delta(trained, tmp_path / "delta", "coop")
     with pytest.raises(ConfigError, match=r"no point at alpha 0\.5"):
         read_delta(tmp_path / "delta", alpha=0.5)
+    write_delta(trained, tmp_path / "norms", "ln")
+    for alpha in (3.0, -0.5, float("nan")):
+        with pytest.raises(UsageError, match="outside 0 to 1") as caught:
+            read_delta(tmp_path / "norms", alpha=alpha)
+        assert caught.value.code == "U01"
     with files.new_folder(tmp_path / "later") as later:
         tree = files.read_json(tmp_path / "delta" / "delta.json")
         files.write_json(later / "delta.json", {**tree, "format": 2})
@@ -521,6 +543,11 @@ def test_the_command(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert f"written {out}: lora at alpha 0.5" in said
         assert loads in said
         assert "safetensors" in said
+    assert likewise.__getattr__("export") is sys.modules["likewise.export"]  # as the hint for a delta has it
+    assert command(["predict", str(tmp_path / "delta"), str(tmp_path)]) == 2  # no pictures
+    with pytest.raises(UsageError, match=r"It holds a delta.*read_delta.*--format merged"):
+        Predictor.load(tmp_path / "delta")
+    capsys.readouterr()
     assert command(["export", str(trained), "-o", str(tmp_path / "plain"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["method"] == json.loads((trained / "choice.json").read_text())["method"]

@@ -13,7 +13,7 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "LikewiseError", "Pair", "Pairs", "Run", "adapt", "caption", "load", "recipes", "sweep"]
+__all__ = ["Dataset", "LikewiseError", "Pair", "Pairs", "Run", "adapt", "caption", "export", "load", "recipes", "sweep"]
 
 _HOMES = {
     "Dataset": ("likewise.data.records", "Dataset"),
@@ -23,6 +23,7 @@ _HOMES = {
     "Run": ("likewise.run.adapt", "Run"),
     "adapt": ("likewise.api", "adapt"),
     "caption": ("likewise.api", "caption"),
+    "export": ("likewise.export", None),
     "load": ("likewise.encoders", "load"),
     "recipes": ("likewise.recipes", None),
     "sweep": ("likewise.api", "sweep"),

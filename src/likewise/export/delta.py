@@ -11,7 +11,7 @@ from likewise.data.records import ClassTable
 from likewise.encoder import Encoder
 from likewise.encoders import load
 from likewise.errors import ConfigError, UsageError
-from likewise.export.source import Shipped, check_base, check_free, job_for, open_source
+from likewise.export.source import Shipped, check_alpha, check_base, check_free, job_for, open_source
 from likewise.recipe import Recipe
 from likewise.run import tuned
 from likewise.run.artifact import Card, Predictor
@@ -58,7 +58,7 @@ def read_delta(folder: Path | str, encoder: Encoder | None = None, alpha: float 
     """The adapted model: the delta put on `encoder`, which is changed, or on the base loaded by its name.
 
     `alpha` asks for another point of its path than the one meant. Raises M01 for a folder without a delta, M02 for one
-    that is damaged or of another format, and for an encoder that is not the base.
+    that is damaged or of another format, and for an encoder that is not the base; as `check_alpha` does.
     """
     folder = Path(folder)
     if not (folder / "delta.json").exists():
@@ -71,8 +71,7 @@ def read_delta(folder: Path | str, encoder: Encoder | None = None, alpha: float 
             f"{folder} has format {tree.get('format')}; this version reads {FORMAT}. Export it again.", "M02"
         )
     about = Delta.parse(tree, str(folder / "delta.json"))
-    if alpha is not None and about.recipe.merge is None:
-        raise ConfigError(f"{folder}: no point at alpha {alpha:g}: {about.recipe.no_merge}. Leave alpha out.")
+    check_alpha(about.recipe, alpha, about.method)
     encoder = encoder if encoder is not None else load(about.base["name"])
     check_base(encoder, about.base, str(folder))
     job = job_for(encoder, about.classes, about.templates, about.seed)

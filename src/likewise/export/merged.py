@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from likewise import files
 from likewise.export.source import Shipped, check_free, open_source
+from likewise.heads import HeadConfig
 from likewise.run.artifact import save_point
 from likewise.run.tuned import point
 
@@ -23,8 +25,19 @@ def write_merged(run: Path, out: Path, method: str | None = None, alpha: float |
              "alpha": source.alpha}  # fmt: skip
     save_point(out, encoder, there, about)
     how = f"likewise predict {out} IMAGES..."
-    if there.adapters:
-        kinds = " and ".join(adapter.kind for adapter in there.adapters)
-        return Shipped(out, source.method, source.alpha, how, (f"open_clip would read it without {kinds}",))
-    how += f', or open_clip.create_model_from_pretrained("local-dir:{out}")'
-    return Shipped(out, source.method, source.alpha, how)
+    left = [adapter.kind for adapter in there.adapters]
+    if isinstance(source.recipe.head, HeadConfig):  # any other is built from the encoder that open_clip reads
+        left.append(f"its {source.recipe.head.kind} head")
+    if left:
+        moved = there.values or there.adapters
+        plain = "" if moved else ", as the pretrained encoder that it began as"
+        said = f"open_clip would read it without {' and '.join(left)}{plain}"
+        return Shipped(out, source.method, source.alpha, how, (said,))
+    return Shipped(out, source.method, source.alpha, f"{how}, or {by_open_clip(out)}")
+
+
+def by_open_clip(folder: Path) -> str:
+    """How open_clip loads the folder: a tower of ours must be known to timm first."""
+    tower = files.read_json(folder / "open_clip_config.json")["model_cfg"]["vision_cfg"].get("timm_model_name", "")
+    first = "import likewise.encoders.icon_tower, then " if tower.startswith("likewise_") else ""
+    return f'{first}open_clip.create_model_from_pretrained("local-dir:{folder}")'

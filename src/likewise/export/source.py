@@ -72,8 +72,8 @@ class Source:
 def open_source(run: Path, method: str | None = None, alpha: float | None = None) -> Source:
     """The method and alpha of a finished run; by default the chosen method, and the alpha chosen for it.
 
-    Raises `UsageError` R01 (no finished run, a method that it left out), C01 (no such method), `ConfigError` for an
-    alpha where there is no path, `DataError` F02 for a damaged folder.
+    Raises `UsageError` R01 (no finished run, a method that it left out), C01 (no such method), as `check_alpha` does,
+    `DataError` F02 for a damaged folder.
     """
     results = Run.load(run).results
     experiment = Experiment.read(run / "config.yaml")
@@ -85,11 +85,7 @@ def open_source(run: Path, method: str | None = None, alpha: float | None = None
         why = results["skipped"].get(method, "it was not finished")
         raise UsageError("R01", f"{run} has nothing of {method} to export: {why}")
     recipe, chosen = experiment.recipes[method], results["chosen"]["alphas"][method]
-    if alpha is not None and recipe.merge is None:
-        raise ConfigError(f"{method} has no path, hence no point at alpha {alpha:g}: {recipe.no_merge}. "
-                          "Export it as it was trained: leave alpha out.")  # fmt: skip
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise UsageError("U01", f"alpha {alpha:g} is outside 0 to 1: 0 is the pretrained model, 1 the tuned one.")
+    check_alpha(recipe, alpha, method)
     folder = run / "methods" / method / "tuned"
     if not files.whole(folder):
         raise DataError("F02", f"{folder} was cut off or changed after it was written; its manifest does not verify. "
@@ -99,6 +95,15 @@ def open_source(run: Path, method: str | None = None, alpha: float | None = None
     templates = tuple(files.read_json(run / "data" / "templates.json"))
     about = files.read_json(folder / "about.json")
     return Source(run, experiment, method, chosen if alpha is None else alpha, classes, templates, about)
+
+
+def check_alpha(recipe: Recipe, alpha: float | None, what: str) -> None:
+    """Raises `ConfigError` for an alpha where there is no path, `UsageError` U01 for one outside 0 to 1."""
+    if alpha is not None and recipe.merge is None:
+        raise ConfigError(f"{what} has no path, hence no point at alpha {alpha:g}: {recipe.no_merge}. "
+                          "Take it as it was trained: leave alpha out.")  # fmt: skip
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise UsageError("U01", f"alpha {alpha:g} is outside 0 to 1: 0 is the pretrained model, 1 the tuned one.")
 
 
 def job_for(encoder: Encoder, classes: ClassTable, templates: tuple[str, ...], seed: int) -> Job:

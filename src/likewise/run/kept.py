@@ -22,6 +22,11 @@ def card_of(path: Path, what: str, command: str) -> tuple[Path, Any]:
     folder = path / "model" if (path / "model").is_dir() else path
     if not (folder / "likewise.json").exists():
         where = which(path) or f" Give the folder that `likewise {command} -o` wrote."
+        if (path / "delta.json").exists():
+            where = (
+                " It holds a delta, what trained without its base: likewise.export.read_delta puts it there, in "
+                "Python; likewise export RUN --format merged writes a whole model."
+            )
         raise UsageError("M01", f"{path} holds no {what}.{where}")
     if not files.whole(folder):
         raise ConfigError(f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02")
