@@ -100,7 +100,8 @@ def test_a_missing_and_a_bad_value_are_named_with_their_path() -> None:
         ),
         ({"stages": [{"adapters": [{"kind": "prompt", "text": "a"}]}]}, "text needs one {}"),
         ({"stages": [{}], "merge": {"form": "weights"}}, "merge: nothing trained, so there is no second end"),
-        ({"stages": [{}], "soup": {}}, "soup: nothing is trained by steps"),
+        ({"stages": [{}], "soup": {"kind:greedy": None}}, "A space is missing: write kind: greedy"),
+        ({"stages": [{}], "soup": {}}, "soup: no stage has a learning rate"),
         ({"stages": [{"head": {"kind": "keep"}}]}, "cannot begin with the head of the stage before"),
         (
             {"stages": [{"trains": ["head"], "head": {"kind": "linear"}, "loss": {"kind": "contrastive"},

@@ -193,6 +193,8 @@ def check(line: str) -> None:
     if recipe and not recipe.isupper() and not recipe.endswith(".yaml"):
         assert recipe in RECIPES, recipe
         if edits := given.get("edits"):
+            for edit in edits:  # each says something that the recipe does not
+                assert RECIPES[recipe].edited(edit) != RECIPES[recipe], f"{edit} changes nothing"
             RECIPES[recipe].edited(*edits)
     if given.get("methods"):
         assert set(given["methods"].split(",")) <= set(RECIPES)
@@ -215,6 +217,7 @@ def test_wrong_command_lines_are_seen() -> None:
     for wrong, why in {
         "likewise plan lorra": "lorra",
         "likewise train ft photos/ merge.alpa=1": "no field «alpa»",
+        "likewise train 2sfs photos/ stages.0.fit.lr=2e-4": "lr=2e-4 changes nothing",
         "likewise adapt x --methods ln,nil": "nil",
         "likewise adapt x --effort nil": "nil",
         "likewise plan ln --nil": "No such option",

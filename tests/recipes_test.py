@@ -459,7 +459,9 @@ def test_every_recipe_without_a_path_has_the_reason_of_its_own_part() -> None:
 
 
 NO_SOUP = {
-    "nothing is trained by steps": ("zero-shot", "knn", "linear", "linear-pooled", "tip-adapter", "lp++"),
+    "no stage has a learning rate, by which members differ": (
+        "zero-shot", "knn", "linear", "linear-pooled", "tip-adapter", "lp++",
+    ),
     "what bottleneck adds is not linear": (
         "houlsby", "pfeiffer", "parallel", "kim-adapter", "kim-joint-adapter", "kim-init-adapter", "caption-bottleneck",
         "caption-token-replay",

@@ -109,6 +109,8 @@ def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
         if item["type"] == "extra_forbidden":
             fields = _fields_at(cls, item["loc"][:-1])
             hint = near(steps[-1], fields) + (f" Fields: {', '.join(fields)}." if fields else "")
+            if ":" in steps[-1]:  # YAML reads {kind:greedy} as a key
+                hint = f" A space is missing: write {steps[-1].replace(':', ': ', 1)}."
             lines.append(f"{where}: unknown key «{path}».{hint}")
         elif item["type"] == "missing":
             lines.append(f"{where}: «{path}» is missing.")

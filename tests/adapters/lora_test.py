@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 
@@ -140,3 +141,9 @@ def test_what_cannot_be_says_why(encoder_of: Encoders) -> None:
         grafted(encoder_of("resnet"), (Lora(),)),
     ):
         pass
+    with (
+        pytest.raises(ConfigError, match=r"mean image\.1\.\w+\.weight.*here: \w+\.\d\.\w+\.weight, ") as told,
+        grafted(encoder_of("plain"), (Lora(at=("image.9.up.weight",)),)),
+    ):
+        pass
+    assert not re.search("scale|norm|positions|projection|tokens", str(told.value))  # where it could not stand

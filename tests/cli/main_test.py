@@ -354,10 +354,13 @@ def test_classes_that_texts_cannot_tell_apart(
 def test_plan_as_json(capsys: Said, model: str) -> None:
     assert run(["plan", "ln", "-e", model, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"recipe", "encoder", "trainable", "held", "names"}
+    assert set(found) == {"recipe", "encoder", "trainable", "held", "names", "note"}
+    assert found["note"] == ""
     # 2 blocks of two norms, one before and one after, in the image tower; the same but the first in the text tower
     assert found["trainable"] == 2 * 32 * (2 * 2 + 2) + 2 * 16 * (2 * 2 + 1)
     assert all("norm" in name for name in found["names"])
+    assert run(["plan", "kim-probe", "-e", model, "--json"]) == 0
+    assert "say --classes N" in json.loads(capsys.readouterr().out)["note"]
     # what is added is no part of what is held
     assert run(["plan", "cocoop", "-e", model, "--classes", "3", "--json"]) == 0
     added = json.loads(capsys.readouterr().out)

@@ -53,7 +53,8 @@ class Lora(AdapterConfig):
         Raises `ConfigError` as `graft` does.
         """
         out: dict[str, tuple[str, int, int]] = {}
-        for name in choose(encoder, "LoRA", self.at, list(encoder.sites)):
+        matrices = [n for n, site in encoder.sites.items() if n.endswith(".weight") and site.value.ndim == 2]
+        for name in choose(encoder, "LoRA", self.at, list(encoder.sites), matrices):
             out |= self._of(name, encoder.sites[name].value)
         used = [name for name, _, _ in out.values()]
         for pattern in self.at:  # of query, key and value apart, one may be named that `parts` leaves out

@@ -18,10 +18,16 @@ PARTS = ("attention", "mlp", "block")
 """The last words of a transformer block's places."""
 
 
-def choose(encoder: Encoder, what: str, at: Sequence[str], places: Sequence[str]) -> list[str]:
-    """The places that the patterns `at` choose. Raises `ConfigError` naming the pattern that chooses none."""
+def choose(
+    encoder: Encoder, what: str, at: Sequence[str], places: Sequence[str], told: Sequence[str] = ()
+) -> list[str]:
+    """The places that the patterns `at` choose. Raises `ConfigError` naming the pattern that chooses none.
+
+    `told` are those that the message offers, where it can stand in only some of `places`.
+    """
+    offered = told or places
     if not at:
-        raise ConfigError(f"{what} has an empty `at`, so it would stand nowhere. Name places: {some(places)}.")
+        raise ConfigError(f"{what} has an empty `at`, so it would stand nowhere. Name places: {some(offered)}.")
     for pattern in at:
         try:
             select((pattern,), places)
@@ -30,8 +36,8 @@ def choose(encoder: Encoder, what: str, at: Sequence[str], places: Sequence[str]
             bare = tower in ("image", "text") and not encoder.blocks(tower)
             why = f" Its {tower} tower has no transformer blocks." if bare else ""
             raise ConfigError(
-                f"{what} has no place «{pattern}» in {encoder.spec.name}.{why}{near(pattern, places)} "
-                f"Places for it here: {some(places) or 'none'}. Choose among them with `at`."
+                f"{what} has no place «{pattern}» in {encoder.spec.name}.{why}{near(pattern, offered)} "
+                f"Places for it here: {some(offered) or 'none'}. Choose among them with `at`."
             ) from None
     return select(at, places)
 

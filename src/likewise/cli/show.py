@@ -48,6 +48,7 @@ def plan(
     found = trained(value, plans(value, model, classes, pictures))
     everything = sum(p.numel() for p in model.parameters_by_name().values())
     held = everything - sum(n for key, n in found.items() if not key.startswith(("head.", "adapters.")))
+    note = "" if all(found.values()) else "What is 0 grows with the data; say --classes N or --pictures N to count it."
     if json_:
         print(
             json.dumps(
@@ -57,6 +58,7 @@ def plan(
                     "trainable": sum(found.values()),
                     "held": held,
                     "names": list(found),
+                    "note": note,
                 }
             )
         )
@@ -64,8 +66,8 @@ def plan(
     out.print(f"{name}: {value.title} ({value.paper}) on {encoder}", markup=False)
     out.print(listing(("parameter", "numbers"), [(key, f"{n:,}") for key, n in found.items()]))
     out.print(f"trains {sum(found.values()):,} numbers, holds {held:,}")
-    if not all(found.values()):
-        out.print("What is 0 grows with the data; say --classes N or --pictures N to count it.")
+    if note:
+        out.print(note)
     return 0
 
 

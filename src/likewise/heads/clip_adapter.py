@@ -57,7 +57,7 @@ class ClipAdapter(HeadConfig):
     def _hidden(self, encoder: Encoder) -> int:
         if self.reduction > encoder.shared_width:
             raise ConfigError(
-                f"clip-adapter: reduction {self.reduction} leaves nothing of the {encoder.shared_width} shared "
+                f"a reduction of {self.reduction} leaves nothing of the {encoder.shared_width} shared "
                 f"features of {encoder.spec.name}. Choose a reduction of at most {encoder.shared_width}."
             )
         return encoder.shared_width // self.reduction

@@ -268,9 +268,14 @@ def no_path(stages: Sequence[Stage]) -> str:
 def no_soup(stages: Sequence[Stage]) -> str:
     """Why trainings of these stages have no mean; "" where they have."""
     if not any(isinstance(stage.fit, Descent) for stage in stages):
-        return "nothing is trained by steps, so every member would be the same"
+        return "no stage has a learning rate, by which members differ, so every member would be the same"
     head = last_head(stages)
     if isinstance(head, HeadConfig) and head.no_mean:
         return head.no_mean
     product = next((a.kind for s in stages for a in s.adapters if not a.linear), "")
-    return f"what {product} adds is not linear in its numbers, so their mean is not the mean of that" if product else ""
+    if not product:
+        return ""
+    return (
+        f"what {product} adds is not linear in its numbers, so averaging the numbers of several trainings does not "
+        "average what they add"
+    )
