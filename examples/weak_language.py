@@ -132,7 +132,7 @@ def page(out: Path, encoder: str, text: str) -> str:
         "# Weak language supervision: what tuning on captions gives and takes",
         "",
         f"Made by `python examples/weak_language.py --encoder {encoder}`, beside it and {text}'s text tower, tuned on icon-captions (9,500",
-        "pictures; five epochs of the projection alone, {EPOCHS} of the method, batches of 128) and judged on IconShift and, for what",
+        f"pictures; five epochs of the projection alone, {EPOCHS} of the method, batches of 128) and judged on IconShift and, for what",
         f"is forgotten, on digits. Percent of the report pictures, mean over {len(SEEDS)} seeds (order, captions, starts) with 95 %",
         "t-intervals over seeds; the pretrained encoder has no spread. Training pictures of each data set vote and fit its",
         f"probe. alpha * tuned + (1 - alpha) * pretrained, of adapters their answer times alpha.{waits}",
