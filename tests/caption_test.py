@@ -251,3 +251,48 @@ def test_the_command_on_class_folders(stones: Path, data: Dataset, tmp_path: Pat
     assert "has no text tower, so captions mean nothing to it" in capsys.readouterr().err
     vote = knn(Labelled(torch.eye(3), np.arange(3)), torch.eye(3), 3)[10]
     assert (vote.k, accuracy(vote.logits_MC, np.arange(3)).value) == (3, 1.0)
+
+
+def test_votes_of_more_neighbours_than_there_are_are_said(run: Run, data: Dataset) -> None:
+    n = len(data.train)
+    assert run.results["cut"][0] == f"colours: knn@20, knn@100, knn@200 are votes of all its {n} training pictures"
+    assert "votes of all its" in (run.path / "report.html").read_text()
+
+
+def test_the_later_neighbours_are_a_tuned_encoders(run: Run) -> None:
+    of = json.loads((run.path / "neighbours.json").read_text())["of"]
+    assert of["method"] in run.results["methods"]
+    assert of["alpha"] > 0
+
+
+def test_a_path_of_nothing_but_its_beginning_is_refused(
+    fresh: Callable[[str], Encoder], data: Dataset, pairs: Pairs, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no point but 0"):
+        lw.caption(fresh("with-vit"), pairs, "film", [data], tmp_path / "x", alphas=(0.0,))
+    assert not (tmp_path / "x").exists()
+
+
+def tried(stones: Path, pairs: Path, *rest: str) -> int:
+    """The command's exit status before anything is trained, on the tiny pair."""
+    pair_at(stones, "with-vit")
+    places = (stones / "vision" / "vit", stones / "encoders" / "plain")
+    tower, text = (f"local-dir:{place}" for place in places)
+    judge_by = str(stones / "data" / "train")
+    return cli(["caption", str(pairs), "--encoder", tower, "--text", text, "--eval", judge_by, *rest])
+
+
+def table(path: Path, data: Dataset, captions: list[str]) -> Path:
+    """Captions of the first pictures of the data, as a CSV."""
+    chosen = data.train.records[: len(captions)]
+    lines = [f"{r.path.absolute()},{caption}" for r, caption in zip(chosen, captions, strict=True)]
+    path.write_text("\n".join(["filepath,caption", *lines, ""]))
+    return path
+
+
+def test_blank_captions_are_left_out_as_the_error_says(stones: Path, data: Dataset, tmp_path: Path, capsys: Any) -> None:
+    path = table(tmp_path / "pairs.csv", data, ["red", "green", "blue", ""])
+    assert tried(stones, path, "--dry-run", "-o", str(tmp_path / "run")) == 1
+    assert "--max-bad 0.25" in capsys.readouterr().err
+    assert tried(stones, path, "--dry-run", "-o", str(tmp_path / "run"), "--max-bad", "0.25") == 0
+    assert tried(stones, path, "--dry-run", "--max-bad", "0.25", "--on-bad-image", "error") == 1

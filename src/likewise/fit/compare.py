@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -74,9 +76,10 @@ class Comparison:
         loss, encoder, (epoch, step) = self.work.stage.loss, self.work.encoder, when
         assert isinstance(loss, Contrastive | Sigmoid)
         code_U, which_B = np.unique(self._codes(batch, number_B, epoch), return_inverse=True)
+        own = frozenset(code_U.tolist())
         text_UD = self._rows(torch.from_numpy(code_U))
         kin_U, which = torch.from_numpy(self.told.kin_U[code_U]), torch.from_numpy(which_B)
-        kin_U, which, bank = kin_U.to(self.device), which.to(self.device), self._bank(loss.bank, step)
+        kin_U, which, bank = kin_U.to(self.device), which.to(self.device), self._bank(loss.bank, step, own)
         if isinstance(loss, Contrastive):
             return contrastive(image_BD, text_UD, which, kin_U, encoder.scale, loss.collisions, bank)
         bank = bank or Bank(text_UD[:0], kin_U[:0])
@@ -100,10 +103,12 @@ class Comparison:
             return self.rows_UD[code_U]
         return encode(self.work.encoder, self.tokens_UL[code_U].to(self.device))
 
-    def _bank(self, size: int, step: int) -> Bank | None:
+    def _bank(self, size: int, step: int, own: Container[int]) -> Bank | None:
+        """Further texts by key; those of the batch, its `own`, are there already."""
         if not size:
             return None
         assert self.rows_UD is not None, "a bank without constant rows is refused at the start"
         texts = len(self.rows_UD)
-        code_K = key_rng(self.work.seed, "bank", step).choice(texts, min(size, texts), replace=False)
+        drawn_K = key_rng(self.work.seed, "bank", step).choice(texts, min(size, texts), replace=False)
+        code_K = np.array([code for code in drawn_K.tolist() if code not in own], dtype=np.int64)
         return Bank(self.rows_UD[torch.from_numpy(code_K)], torch.from_numpy(self.told.kin_U[code_K]).to(self.device))

@@ -18,7 +18,7 @@ from likewise.recipe import AdamW, Recipe, one, then
 OURS = "ours, after Kim et al. 2021 and Kumar et al. 2022"
 PEREZ = "Perez et al. 2018, arXiv:1709.07871"
 NEW = ("image.projection", "scale")
-"""What no pretraining has seen where a text tower is put beside a vision encoder."""
+"""What no pretraining has seen where a text tower is put beside a vision encoder, and softmax losses move."""
 
 _loss = Contrastive(collisions="mask", bank=1024)
 _align = one(

@@ -98,7 +98,15 @@ def read_captions(folder: Path) -> Captions:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         near = files.read_json(folder / "neighbours.json")
         names = files.read_json(folder / "data" / tree["judges"][0] / "classes.json")["names"]
-        _ = tree["chosen"]["method"], tree["metric"], tree["baseline"], tree["methods"], near["before"], near["after"]
+        _ = (
+            tree["chosen"]["method"],
+            tree["metric"],
+            tree["baseline"],
+            tree["methods"],
+            near["before"],
+            near["after"],
+            near["of"],
+        )
     except (KeyError, TypeError, ValueError, OSError, json.JSONDecodeError) as error:
         message = f"{folder} lacks or garbles {error}: it was written by another version of likewise, or edited."
         raise DataError("R04", f"{message} Tune again: likewise caption.") from None
@@ -159,6 +167,17 @@ def albums(run: Captions) -> list[dict[str, Any]]:
     return out
 
 
+def _after(run: Captions) -> str:
+    """Which encoder the later neighbours are of, in words."""
+    of = run.near["of"]
+    if of["method"] == run.tree["chosen"]["method"]:
+        return "the chosen one"
+    title = run.methods[of["method"]]["title"]
+    return (
+        f"the best tuned one on the select split ({title} {words.alpha(of['alpha'])}), since the pretrained one stays"
+    )
+
+
 def _thumb(about: Mapping[str, Any]) -> str | None:
     try:
         return encode(picture(Path(about["path"]), int(about["row"])), 2 * THUMB)
@@ -167,10 +186,10 @@ def _thumb(about: Mapping[str, Any]) -> str | None:
 
 
 def lines(run: Captions) -> list[tuple[str, float | None, str]]:
-    """(method, alpha, title) of the table's rows: the pretrained encoder, each method at its alpha and at 1."""
+    """(method, alpha, title) of the table's rows: the pretrained encoder, each method at its alpha and at its last."""
     out: list[tuple[str, float | None, str]] = [(run.tree["baseline"], None, "pretrained")]
     for name, about in run.methods.items():
-        for alpha in dict.fromkeys((about["alpha"], 1.0)):
+        for alpha in dict.fromkeys((about["alpha"], max(about["alphas"], default=1.0))):
             out.append((name, alpha, about["title"]))
     return out
 
@@ -198,6 +217,7 @@ def render(run: Captions) -> str:
         lines=lines(run),
         recalled=recalled(run),
         albums=albums(run),
+        after=_after(run),
         why=run.tree["chosen"]["why"],
         command=command.read_text().strip() if command.exists() else "",
     )

@@ -60,6 +60,8 @@ def caption(
     began = time.monotonic()
     settings, machine, watch = how or (Settings(), Machine(), Watch())
     check(recipes)
+    if not any(settings.alphas):
+        raise UsageError("U01", "alphas name no point but 0, the pretrained encoder. Name another, such as 0,0.5,1.")
     texts = pairs.groups().texts
     for finding in check_captions(texts, encoder.lengths(texts), encoder.spec.context):
         pairs.audit.warn(finding.code, finding.message)
@@ -129,6 +131,9 @@ def _write_pairs(path: Path, pairs: Pairs) -> None:
 def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: Pairs, out: Path) -> dict[str, Any]:
     tuned, skipped = fit_all(experiment.recipes, job, out)
     judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
+    cut = [judge.cut for judge in judges if judge.cut]
+    for said in cut:
+        job.watch.say(said)
     rows: list[dict[str, Any]] = []
     points = _points(tuned, experiment.alphas)
     for done, (method, alpha) in enumerate(points, 1):
@@ -150,14 +155,16 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
     firsts = set(report[judges[0].name])
     rows += ood_mean([r for r in rows if r["domain"] in firsts])
     examples = report[judges[0].name]["id"]
-    with at(tuned, chosen.method, chosen.alpha, job):
+    shown = chosen if chosen.method != BASELINE else _best(rows, tuned)
+    with at(tuned, shown.method, shown.alpha, job):
         after = neighbours(job, judges[0].data.train, examples)
     save_tower(out / "model", job.encoder, chosen, tuned.get(chosen.method))
     before = neighbours(job, judges[0].data.train, examples)
-    files.write_json(out / "neighbours.json", {"before": before, "after": after})
+    of = {"method": shown.method, "alpha": shown.alpha}
+    files.write_json(out / "neighbours.json", {"before": before, "after": after, "of": of})
     return {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
-        "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES,
+        "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES, "cut": cut,
         "methods": {name: _about(t, experiment, own[name]) for name, t in tuned.items()},
     }  # fmt: skip
 
@@ -177,13 +184,24 @@ def at(tuned: Mapping[str, Tuned], method: str, alpha: float | None, job: Job) -
 
 def _chosen(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> tuple[Choice, dict[str, float | None]]:
     """The choice over all methods, the pretrained encoder among them, and each method's own alpha."""
+    contenders = _contenders(rows, tuned)
+    own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
+    return choose(contenders), {BASELINE: None, **own}
+
+
+def _contenders(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> list[Contender]:
+    """What can be chosen, on the select split: alpha 0 of a method is the pretrained encoder, which has its own row."""
     sizes = {name: t.trained for name, t in tuned.items()}
-    contenders = [
+    return [
         Contender(r["method"], r["alpha"], sizes.get(r["method"], 0), r["value"], r["n"])
         for r in rows if r["domain"] == "select" and r["metric"] == CHOOSES and r["alpha"] != 0
     ]  # fmt: skip
-    own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
-    return choose(contenders), {BASELINE: None, **own}
+
+
+def _best(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> Choice:
+    """The best tuned encoder on the select split; the pretrained one where all methods were left out."""
+    found = [c for c in _contenders(rows, tuned) if c.method in tuned]
+    return choose(found) if found else Choice(BASELINE, None, "nothing was tuned")
 
 
 def _recall(job: Job, pairs: Pairs, method: str, alpha: float | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from likewise.data.records import Dataset, Split
-from likewise.judge import Labelled, Probe, linear, scored
+from likewise.judge import KS, Labelled, Probe, linear, scored
 from likewise.predict import features
 from likewise.recipe import Lbfgs
 from likewise.run.results import row
@@ -34,6 +34,13 @@ class Judge:
     def __init__(self, name: str, data: Dataset, first: bool) -> None:
         self.name, self.data, self.first = name, data, first
         self._probes: dict[Any, Probe] = {}
+
+    @property
+    def cut(self) -> str:
+        """What to say of votes that ask more neighbours than there are training pictures; "" where none does."""
+        n = len(self.data.train)
+        more = [f"knn@{k}" for k in KS if k > n]
+        return f"{self.name}: {', '.join(more)} are votes of all its {n} training pictures" if more else ""
 
     def domain(self, split: str) -> str:
         """What a split is called in the results: the first judge's go by their own names."""
