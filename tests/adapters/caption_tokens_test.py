@@ -24,7 +24,7 @@ from likewise.run.choose import Choice
 from likewise.run.method import fit_method
 from likewise.run.planning import plans
 from likewise.run.tower import load_tower, save_tower
-from likewise.run.tuned import standing
+from likewise.run.tuned import Tuned, standing
 from tiny import make_job, pixels, shrunk
 from works import work_of
 
@@ -119,6 +119,23 @@ def test_alpha_times_the_gates_is_the_way_back(fresh: Callable[[str], Encoder], 
             gates = {n: v for n, v in encoder.parameters_by_name().items() if n.endswith(".gate")}
             assert gates
             assert all(torch.equal(v, 0.5 * tuned.values[n]) for n, v in gates.items())
+
+
+def test_half_way_is_a_forward_by_hand_with_half_of_each_gate(fresh: Callable[[str], Encoder]) -> None:
+    encoder = fresh("with-vit")
+    add(encoder, [CaptionTokens(length=3)], 0)
+    stir(encoder)
+    end = {name: value.detach().clone() for name, value in encoder.grafts.parameters_by_name().items()}
+    encoder.grafts.remove()
+    tuned = Tuned(RECIPE.edited("stages.1.adapters.0.length=3"), end, None, len(end), 0.0, {})
+    half = {name: 0.5 * value if name.endswith(".gate") else value for name, value in end.items()}
+    with torch.no_grad():
+        with standing(tuned, encoder, 0.5):
+            found = encoder.image(pixels(encoder)).pooled_BW
+        want, ends = by_hand(encoder, half, None), by_hand(encoder, end, None)
+    assert found is not None
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, ends, rtol=1e-2, atol=1e-2)
 
 
 def test_the_loss_is_one_minus_the_cosine_to_the_whole_picture(fresh: Callable[[str], Encoder], data: Dataset) -> None:
