@@ -290,7 +290,9 @@ def table(path: Path, data: Dataset, captions: list[str]) -> Path:
     return path
 
 
-def test_blank_captions_are_left_out_as_the_error_says(stones: Path, data: Dataset, tmp_path: Path, capsys: Any) -> None:
+def test_blank_captions_are_left_out_as_the_error_says(
+    stones: Path, data: Dataset, tmp_path: Path, capsys: Any
+) -> None:
     path = table(tmp_path / "pairs.csv", data, ["red", "green", "blue", ""])
     assert tried(stones, path, "--dry-run", "-o", str(tmp_path / "run")) == 1
     assert "--max-bad 0.25" in capsys.readouterr().err

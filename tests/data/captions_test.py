@@ -502,6 +502,11 @@ def test_patterns_and_paths_that_are_not_there(root: Path) -> None:
     refused(root / "empty", "D02")
     (root / "empty" / "pairs.csv").write_text("image,caption\n")
     refused(root / "empty", "D02", "pass a file in it: pairs.csv")
+    refused(root / "pics", "D02", "pics holds 4 images but no class folders. Captions come from a table",
+            f"likewise caption pairs.csv --image-root {root / 'pics'}")  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        open_pairs(root / "pics")
+    assert "adapt" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore")

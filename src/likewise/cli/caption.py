@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from likewise.cli.data import ImageCol, ImageRoot, Json, Seed, Templates, open_data, source_options
+from likewise.cli.data import ImageCol, ImageRoot, Json, MaxBad, OnBad, Seed, Templates, open_data, source_options
 from likewise.cli.jobs import Device, DryRun, Limit, Out, Overwrite, Resume, Workers, machine_for, recipe_of
 from likewise.errors import UsageError
 
@@ -45,7 +45,7 @@ def caption(
     train_text: Annotated[bool, typer.Option("--train-text", help="Train the text tower too (it is held otherwise).")] = False,
     alpha: Annotated[str, typer.Option(help="0:1:0.25 (ends included) or 0,0.5,1.")] = "0:1:0.25",
     caption_col: Annotated[str, typer.Option(help="Column with captions, in a table.")] = "", image_col: ImageCol = "", image_root: ImageRoot = "",
-    templates: Templates = "", output: Out = "", seed: Seed = 0, time_limit: Limit = "", resume: Resume = False,
+    templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip", output: Out = "", seed: Seed = 0, time_limit: Limit = "", resume: Resume = False,
     overwrite: Overwrite = False, dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0,
 ) -> int:  # fmt: skip
     """Tune an image tower on pictures with captions; judge it, text thrown away, by its neighbours on labelled data."""
@@ -59,21 +59,22 @@ def caption(
     machine, grid = machine_for(device, workers), alphas(alpha)
     names = _names(method, edits or [])
     judged = eval_ or ["iconshift"]
+    reading = source_options(rest=(max_bad, on_bad_image, seed))
     with Bars(quiet=json_) as watch:
         model = paired(encoder, text)
         recipes = dict(_recipe(n, model, edits or [], train_text) for n in names)
         check(recipes)
-        judges = [open_data(name, [], source_options(rest=("1%", "skip", seed)), watch) for name in judged]
+        judges = [open_data(name, [], reading, watch) for name in judged]
         source = {"caption_col": caption_col, "image_col": image_col, "image_root": image_root,
-                  "templates": source_options(templates=templates)["templates"], "seed": seed, "pairs": count}  # fmt: skip
-        found = open_pairs_of(pairs, source, watch)
+                  "templates": source_options(templates=templates)["templates"], "pairs": count}  # fmt: skip
+        found = open_pairs_of(pairs, reading | source, watch)
         model.module.to(machine.device)
         folder = Path(output) if output else last_folder(found.name) if resume else next_folder(found.name)
         watch.say(f"{model.spec.name}: {len(found.split):,} pictures with captions, {len(found.held):,} held back")
         if dry_run:
             screen.print(_foreseen(recipes, model, found, folder), markup=False)
             return 0
-        rehearsed = _replayed(replay, seed, watch) if replay else None
+        rehearsed = _replayed(replay, reading, watch) if replay else None
         done = run_caption(
             model, found, recipes, judges, folder, replayed=rehearsed, machine=machine, watch=watch, alphas=grid,
             seed=seed, resume=resume, overwrite=overwrite, command=shlex.join(["likewise", *sys.argv[1:]]),
@@ -137,8 +138,8 @@ def open_pairs_of(name: str, options: Mapping[str, Any], watch: Watch) -> Pairs:
     return found
 
 
-def _replayed(name: str, seed: int, watch: Watch) -> Split:
-    opened_data: Dataset = open_data(name, [], source_options(rest=("1%", "skip", seed)), watch)
+def _replayed(name: str, reading: dict[str, object], watch: Watch) -> Split:
+    opened_data: Dataset = open_data(name, [], reading, watch)
     return opened_data.train
 
 

@@ -22,7 +22,7 @@ from likewise.data.caption_sources import HUB, PairOptions, check_captions, read
 from likewise.data.prompts import fill
 from likewise.data.records import Dataset, Progress, Record, Split
 from likewise.data.scan import drop_bad, drop_copies, scan
-from likewise.data.sources import TABLES, Found
+from likewise.data.sources import TABLES, Found, NoClasses
 from likewise.errors import DataError, UsageError, some
 from likewise.keys import key_hash
 
@@ -279,8 +279,13 @@ def _counts(train: int, held: int) -> dict[str, dict[str, int]]:
 def _classes(path: Path, options: PairOptions, progress: Progress | None) -> Dataset:
     try:
         return Dataset.open(path, options=options.source, progress=progress)
-    except DataError as error:
+    except NoClasses as error:
         inside = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in (*TABLES, ".json")]
-        if error.code != "D02" or not inside:
-            raise
-        raise DataError("D02", f"{error} For captions pass a file in it: {some(inside)}.") from None
+        if inside:
+            raise DataError("D02", f"{error.said} For captions pass a file in it: {some(inside)}.") from None
+        raise DataError(
+            "D02",
+            f"{error.said} Captions come from a table with the columns filepath and caption, a row for each: likewise "
+            f"caption pairs.csv --image-root {path}. Or put one folder per class ({path.name}/cat/1.jpg), whose names "
+            "become captions.",
+        ) from None

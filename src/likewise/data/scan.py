@@ -131,5 +131,6 @@ def near_copies(seen: Sequence[Seen], splits: Sequence[str], audit: Audit) -> No
         audit.warn(
             "D10",
             f"{count} images of train or select look like one in a later split (perceptual hash within {NEAR} of 64 "
-            "bits). They stay; if they are the same scene, name what groups them with --group-col.",
+            "bits). They stay; if they are the same scene, pass a table with a column «group» for what belongs "
+            "together (of adapt, check and split: any column, with --group-col).",
         )

@@ -51,6 +51,18 @@ class SourceOptions(Config):
         return self
 
 
+class NoClasses(DataError):
+    """D02: a folder without class folders. `said` is what was found, without what to do about it."""
+
+    def __init__(self, root: Path, said: str) -> None:
+        super().__init__(
+            "D02",
+            f"{said} Put one folder per class ({root.name}/cat/1.jpg) or pass a CSV: "
+            "likewise adapt labels.csv --image-col … --label-col …",
+        )
+        self.said = said
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One picture as listed, not yet opened. `part` is empty where the source does not divide itself."""
@@ -235,11 +247,7 @@ def _classes(walk: _Walk, root: Path, role: Role | Literal[""]) -> list[Found]:
             walk.empty.append(walk.key(path))
     if not found:
         holds = f"holds {loose:,} images but no class folders" if loose else "holds no class folders with images"
-        raise DataError(
-            "D02",
-            f"{root} {holds}. Put one folder per class ({root.name}/cat/1.jpg) or pass a CSV: "
-            "likewise adapt labels.csv --image-col … --label-col …",
-        )
+        raise NoClasses(root, f"{root} {holds}.")
     if loose:
         walk.endings["images beside the class folders"] += loose
     return found
