@@ -20,6 +20,7 @@ from likewise.data.captions import Pairs, from_classes
 from likewise.data.records import Dataset, Split
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, UsageError
+from likewise.export.source import open_source
 from likewise.heads import unit
 from likewise.judge import Labelled, knn
 from likewise.metrics import accuracy
@@ -27,6 +28,7 @@ from likewise.predict import features
 from likewise.recipes import RECIPES, for_captions
 from likewise.run.adapt import Run
 from likewise.run.again import described
+from likewise.run.artifact import Predictor
 from likewise.run.caption import caption, check
 from likewise.run.caption_again import interpolate, judge
 from likewise.run.choose import Choice
@@ -140,6 +142,16 @@ def test_what_it_leaves_loads_again(run: Run, fresh: Callable[[str], Encoder], d
             load_tower(run.path)
     finally:
         (run.path / "model" / "aside.json").rename(run.path / "model" / "likewise.json")
+
+
+def test_a_tower_names_no_classes_and_says_what_it_is(run: Run) -> None:
+    for asked in (
+        lambda: Predictor.load(run.path),
+        lambda: Predictor.load(run.path / "model"),
+        lambda: open_source(run.path),
+    ):
+        with pytest.raises(UsageError, match=r"likewise caption: .*image tower and no classes.*own library, of timm"):
+            asked()
 
 
 @pytest.mark.parametrize("name", NAMES)

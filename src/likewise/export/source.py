@@ -15,6 +15,7 @@ from likewise.errors import ConfigError, DataError, UsageError, near
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.run import tuned
 from likewise.run.adapt import Run
+from likewise.run.kept import refuse_tower
 from likewise.run.stage import Job
 from likewise.run.watch import Stop, Watch
 
@@ -72,10 +73,11 @@ class Source:
 def open_source(run: Path, method: str | None = None, alpha: float | None = None) -> Source:
     """The method and alpha of a finished run; by default the chosen method, and the alpha chosen for it.
 
-    Raises `UsageError` R01 (no finished run, a method that it left out), C01 (no such method), as `check_alpha` does,
-    `DataError` F02 for a damaged folder.
+    Raises `UsageError` R01 (no finished run, a method that it left out), C01 (no such method), M01 (a run of captions),
+    as `check_alpha` does, `DataError` F02 for a damaged folder.
     """
     results = Run.load(run).results
+    refuse_tower(run, results.get("task"), "classifier to export")
     experiment = Experiment.read(run / "config.yaml")
     method = method or str(results["chosen"]["method"])
     if method not in experiment.recipes:

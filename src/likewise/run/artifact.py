@@ -21,7 +21,7 @@ from likewise.encoder import Encoder, EncoderSpec
 from likewise.encoders import load
 from likewise.errors import ConfigError
 from likewise.heads import HeadModule, Own
-from likewise.run.kept import card_of, encoder_of
+from likewise.run.kept import card_of, encoder_of, refuse_tower
 from likewise.run.tuned import Point
 
 FORMAT = 2
@@ -87,8 +87,9 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path) -> Predictor:
-        """From a run folder or its `model/`. Raises M02 where weights are not those that were saved."""
+        """From a run folder or its `model/`. Raises M02 for weights that were not saved here, M01 for a tower."""
         folder, about = card_of(path, "adapted model", "adapt")
+        refuse_tower(path, about.get("task"), "class to name")
         if about.get("format") != FORMAT:
             raise ConfigError(
                 f"{folder} has format {about.get('format')}; this version reads {FORMAT}. Adapt again.", "M02"

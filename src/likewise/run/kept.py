@@ -11,7 +11,7 @@ from likewise.adapters import AdapterConfig, add
 from likewise.encoder import Encoder, EncoderSpec
 from likewise.encoders import load
 from likewise.errors import ConfigError, UsageError
-from likewise.run.folder import which
+from likewise.run.folder import CAPTIONS, which
 
 
 def card_of(path: Path, what: str, command: str) -> tuple[Path, Any]:
@@ -31,6 +31,19 @@ def card_of(path: Path, what: str, command: str) -> tuple[Path, Any]:
     if not files.whole(folder):
         raise ConfigError(f"{folder} was cut off or changed after it was written; its manifest does not verify.", "M02")
     return folder, files.read_json(folder / "likewise.json")
+
+
+def refuse_tower(path: Path, task: object, what: str) -> None:
+    """Raises `UsageError` M01 where a classifier is asked for and the task says that captions tuned a tower."""
+    if task == CAPTIONS:
+        folder = path / "model" if (path / "model").is_dir() else path
+        card = folder / "likewise.json"
+        library = f", of {files.read_json(card)['spec']['family']}" if card.exists() else ""
+        raise UsageError(
+            "M01",
+            f"{path} is of likewise caption: it holds an image tower and no classes, so there is no {what}. {folder} "
+            f"is a folder of the tower's own library{library}; likewise eval judges the tower on labelled data.",
+        )
 
 
 def encoder_of(folder: Path, spec: EncoderSpec, adapters: Sequence[AdapterConfig]) -> Encoder:
