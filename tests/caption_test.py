@@ -310,3 +310,15 @@ def test_blank_captions_are_left_out_as_the_error_says(
     assert "--max-bad 0.25" in capsys.readouterr().err
     assert tried(stones, path, "--dry-run", "-o", str(tmp_path / "run"), "--max-bad", "0.25") == 0
     assert tried(stones, path, "--dry-run", "--max-bad", "0.25", "--on-bad-image", "error") == 1
+
+
+def test_a_dry_run_refuses_what_the_run_would(stones: Path, data: Dataset, tmp_path: Path, capsys: Any) -> None:
+    path = table(tmp_path / "pairs.csv", data, ["red", "green", "blue", "grey"])
+    place = "stages.1.replay.at=[image.9.block]"
+    assert tried(stones, path, place, "--method", "token-replay", "--dry-run") == 2
+    said = capsys.readouterr().err
+    assert "has no place «image.9.block» whose tokens could be compared" in said
+    assert "nothing would train" not in said
+    path = table(tmp_path / "long.csv", data, [f"{colour} " * 100 for colour in ("red", "green", "blue", "grey")])
+    assert tried(stones, path, "--dry-run") == 1
+    assert "none is read whole" in capsys.readouterr().err

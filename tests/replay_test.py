@@ -174,5 +174,5 @@ def test_what_cannot_be_replayed_is_said(job: Job) -> None:
     with pytest.raises(ConfigError, match="replay compares a picture's tokens"):
         RECIPES["caption-token-replay"].edited("stages.0.replay={}")
     training, _ = begun(job, weighing(1.0, "stages.1.replay.at=['image.7.block']"))
-    with pytest.raises(ConfigError, match=r"replay\.at names places.*image\.7\.block"):
+    with pytest.raises(ConfigError, match=r"replay\.at: .*no place «image\.7\.block"):
         next(training.run())

@@ -72,6 +72,11 @@ def caption(
         folder = Path(output) if output else last_folder(found.name) if resume else next_folder(found.name)
         watch.say(f"{model.spec.name}: {len(found.split):,} pictures with captions, {len(found.held):,} held back")
         if dry_run:
+            from likewise.data.captions import check_captions
+
+            texts = found.groups().texts
+            for finding in check_captions(texts, model.lengths(texts), model.spec.context):
+                watch.say(f"{finding.code} {finding.message}")
             screen.print(_foreseen(recipes, model, found, folder), markup=False)
             return 0
         rehearsed = _replayed(replay, reading, watch) if replay else None
@@ -144,12 +149,13 @@ def _replayed(name: str, reading: dict[str, object], watch: Watch) -> Split:
 
 
 def _foreseen(recipes: Mapping[str, Recipe], model: Encoder, pairs: Pairs, folder: Path) -> str:
-    from likewise.run.planning import plans, steps, trained
+    from likewise.run.planning import planned, steps, trained
 
     n = len(pairs.split)
+    found = planned(recipes, model, n, n)
     lines = []
     for name, recipe in recipes.items():
-        total = sum(trained(recipe, plans(recipe, model, n, n)).values())
+        total = sum(trained(recipe, found[name]).values())
         lines.append(f"{name:24} trains {total:>12,} numbers, {steps(recipe, n, n):>6} steps   {recipe.title}")
     return "\n".join([*lines, f"would write {folder}"])
 

@@ -15,12 +15,27 @@ from torch import Tensor, nn
 from likewise.data.batches import Batch, Pictures, batches
 from likewise.data.order import permutation
 from likewise.encoder import Encoder
-from likewise.errors import ConfigError
+from likewise.errors import ConfigError, near, some
 from likewise.fit.work import Work
 from likewise.keys import key_rng
 from likewise.losses import Replay
-from likewise.names import select
+from likewise.names import select, tower_of
 from likewise.recipe import Descent
+
+
+def places_of(replay: Replay, encoder: Encoder) -> list[str]:
+    """The image tower's modules whose tokens are compared. Raises `ConfigError` for a pattern that chooses none."""
+    there = [name for name in encoder.children if tower_of(name) == "image"]
+    for pattern in replay.at:
+        try:
+            select((pattern,), there)
+        except ConfigError:
+            blocks = [name for name in there if name.endswith(".block")]
+            raise ConfigError(
+                f"replay.at: {encoder.spec.name} has no place «{pattern}» whose tokens could be compared."
+                f"{near(pattern, there)} Blocks there: {some(blocks) or 'none'}."
+            ) from None
+    return select(replay.at, there)
 
 
 class Rehearsal:
@@ -29,10 +44,7 @@ class Rehearsal:
     def __init__(self, work: Work, replay: Replay, first: int, total: int) -> None:
         assert work.frozen is not None, "a stage that replays needs the frozen encoder"
         self.work, self.replay, self.frozen = work, replay, work.frozen
-        try:
-            self.places = select(replay.at, list(work.encoder.children))
-        except ConfigError as error:
-            raise ConfigError(f"replay.at names places whose tokens are compared: {error}") from None
+        self.places = places_of(replay, work.encoder)
         self.others = self._others(first, total)
 
     def _others(self, first: int, total: int) -> Iterator[Batch] | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from likewise.adapters import add
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError
+from likewise.fit.replay import places_of
 from likewise.heads import HeadConfig, Keep
 from likewise.names import Plan
 from likewise.recipe import Descent, Recipe, Stage
@@ -22,6 +23,8 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
             if not isinstance(kept.head, Keep):
                 own = stage.head.sizes(encoder, classes, pictures) if isinstance(stage.head, HeadConfig) else {}
                 head = {f"head.{name}": size for name, size in own.items()}
+            if stage.replay is not None:
+                places_of(stage.replay, encoder)
             sizes = {name: p.numel() for name, p in encoder.parameters_by_name().items()}
             found.append(stage.plan(sizes | head))
     finally:
