@@ -104,7 +104,7 @@ def table(found: Numbers, metric: str) -> str:
 def claims(found: Numbers) -> str:
     """What the way back is worth: the best alpha strictly between the ends, chosen on IconShift's select split."""
     lines = [
-        "| method | metric | domain | lost at alpha 1 | alpha chosen on select | lost there | won back |",
+        "| method | metric | domain | change at alpha 1 | alpha chosen on select | change there | what the way back adds |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
     for name, title in TITLES.items():
