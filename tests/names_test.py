@@ -148,3 +148,15 @@ def test_a_stage_that_trains_nothing_says_so() -> None:
     plan = make_plan((), SIZES)
     assert plan.text() == "trains nothing"
     assert (plan.trainable, plan.held, plan.image_constant, plan.text_constant) == (0, sum(SIZES.values()), True, True)
+
+
+def test_a_tower_without_norms_is_named_where_a_pattern_asks_for_them() -> None:
+    names = ["image.0.conv1.weight", "image.projection", "text.0.norm1.weight"]
+    with pytest.raises(ConfigError, match=r"image tower has no norms.*film-blocks") as caught:
+        select(("image.*norm*",), names)
+    assert "Did you mean" not in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        select(("image.0.norm2.weight",), ["image.0.norm1.weight", *names[1:], "text.0.norm2.weight"])
+    assert "Did you mean image.0.norm1.weight or image.projection?" in str(caught.value)
+    with pytest.raises(ConfigError, match="«adapters» chooses no parameter"):
+        select(("adapters",), names)

@@ -42,9 +42,18 @@ def select(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
         hits = {name for name, own in known.items() if fnmatchcase(own, pattern) or own.startswith(pattern + ".")}
         if not hits:
             towers = sorted({name.split(".")[0] for name in names})
+            tower = asked.split(".")[0]
+            own = [name for name in names if name.split(".")[0] == tower]
+            normless = "norm" in asked and own and not any("norm" in name for name in own)
+            hint = (
+                f" Its {tower} tower has no norms: choose a method that needs none, such as FiLM on the blocks "
+                "(film-blocks) or full training."
+                if normless
+                else near(pattern, own or names)
+            )
             raise ConfigError(
                 f"pattern «{asked}» chooses no parameter, so nothing would train for it."
-                f"{near(pattern, names)} Names begin with {', '.join(towers)}; see `likewise plan`."
+                f"{hint} Names begin with {', '.join(towers)}; see `likewise plan`."
             )
         chosen |= hits
     return [name for name in names if name in chosen]

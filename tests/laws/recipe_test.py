@@ -59,8 +59,9 @@ def test_every_recipe_is_under_the_laws() -> None:
 def test_what_stands_in_blocks_is_refused_where_there_are_none(
     fresh: Callable[[str], Encoder], kind: str, name: str
 ) -> None:
-    with pytest.raises(ConfigError, match=r"no transformer blocks"):
+    with pytest.raises(ConfigError, match=r"no transformer blocks") as caught:
         plans(RECIPES[name], fresh(kind), 3, 18)
+    assert "text." not in str(caught.value)  # what it offers is of the tower that was asked for
 
 
 @pytest.mark.parametrize(("kind", "name"), STILL)

@@ -33,11 +33,16 @@ def choose(
             select((pattern,), places)
         except ConfigError:
             tower = tower_of(pattern)
-            bare = tower in ("image", "text") and not encoder.blocks(tower)
-            why = f" Its {tower} tower has no transformer blocks." if bare else ""
+            if tower in ("image", "text"):
+                offered = [place for place in offered if tower_of(place) == tower]
+            why = ""
+            if "norm" in pattern and tower == "image" and not any("norm" in n for n in places if tower_of(n) == tower):
+                why = " Its image tower has no norms; FiLM can stand on the blocks (film-blocks)."
+            elif tower in ("image", "text") and not encoder.blocks(tower):
+                why = f" Its {tower} tower has no transformer blocks."
             raise ConfigError(
                 f"{what} has no place «{pattern}» in {encoder.spec.name}.{why}{near(pattern, offered)} "
-                f"Places for it here: {some(offered) or 'none'}. Choose among them with `at`."
+                f"Places for it here: {some(offered) or 'none'}.{' Choose among them with `at`.' if offered else ''}"
             ) from None
     return select(at, places)
 
