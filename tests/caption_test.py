@@ -322,3 +322,15 @@ def test_a_dry_run_refuses_what_the_run_would(stones: Path, data: Dataset, tmp_p
     path = table(tmp_path / "long.csv", data, [f"{colour} " * 100 for colour in ("red", "green", "blue", "grey")])
     assert tried(stones, path, "--dry-run") == 1
     assert "none is read whole" in capsys.readouterr().err
+
+
+def test_pictures_to_rehearse_need_a_method_that_replays(
+    fresh: Callable[[str], Encoder], stones: Path, data: Dataset, pairs: Pairs, tmp_path: Path, capsys: Any
+) -> None:
+    path = table(tmp_path / "pairs.csv", data, ["red", "green", "blue", "grey"])
+    rehearsed = ("--replay", str(stones / "data" / "train"), "--dry-run", "--method")
+    assert tried(stones, path, *rehearsed, "ln") == 2
+    assert "caption-ln would not rehearse them" in capsys.readouterr().err
+    assert tried(stones, path, *rehearsed, "ln,token-replay") == 0
+    with pytest.raises(UsageError, match="Add the method token-replay"):
+        lw.caption(fresh("with-vit"), pairs, "ln", data, tmp_path / "run", replayed=data.train)

@@ -17,6 +17,7 @@ from likewise.run.adapt import Run, Settings
 from likewise.run.adapt import adapt as run_adapt
 from likewise.run.caption import ALPHAS
 from likewise.run.caption import caption as run_caption
+from likewise.run.planning import check_replays
 from likewise.run.sweep import Plan, Sweep
 from likewise.run.sweep import sweep as run_sweep
 from likewise.run.watch import Watch
@@ -134,6 +135,8 @@ def caption(
         recipe = dict(for_captions(name, encoder.rate_scale, encoder.new) for name in names)
     elif isinstance(recipe, Recipe):
         recipe = {recipe.title or "recipe": recipe}
+    if replayed is not None:
+        check_replays(recipe)
     data = [judges] if isinstance(judges, Dataset) else list(judges)
     folder = Path(out) if out is not None else next_folder(Path(pairs.name).stem)
     how = Settings.parse({"alphas": ALPHAS, **settings}, "settings"), machine, watch

@@ -55,6 +55,7 @@ def caption(
     from likewise.cli.terminal import out as screen
     from likewise.encoders import paired
     from likewise.run.caption import check
+    from likewise.run.planning import check_replays
 
     machine, grid = machine_for(device, workers), alphas(alpha)
     names = _names(method, edits or [])
@@ -64,6 +65,8 @@ def caption(
         model = paired(encoder, text)
         recipes = dict(_recipe(n, model, edits or [], train_text) for n in names)
         check(recipes)
+        if replay:
+            check_replays(recipes)
         judges = [open_data(name, [], reading, watch) for name in judged]
         source = {"caption_col": caption_col, "image_col": image_col, "image_root": image_root,
                   "templates": source_options(templates=templates)["templates"], "pairs": count}  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from likewise.adapters import add
 from likewise.encoder import Encoder
-from likewise.errors import ConfigError
+from likewise.errors import ConfigError, UsageError
 from likewise.fit.replay import places_of
 from likewise.heads import HeadConfig, Keep
 from likewise.names import Plan
@@ -41,6 +41,16 @@ def planned(recipes: Mapping[str, Recipe], encoder: Encoder, classes: int, pictu
         except ConfigError as error:
             raise ConfigError(f"{name} cannot be used with {encoder.spec.name}: {error}", error.code) from None
     return found
+
+
+def check_replays(recipes: Mapping[str, Recipe]) -> None:
+    """Raises `UsageError` U01 where pictures are given to rehearse and no recipe replays."""
+    if not any(stage.replay for recipe in recipes.values() for stage in recipe.stages):
+        raise UsageError(
+            "U01",
+            f"pictures are given for replay (--replay), and {', '.join(recipes)} would not rehearse them: none "
+            "replays. Add the method token-replay, give a stage a replay, or leave the pictures out.",
+        )
 
 
 def trained(recipe: Recipe, found: Sequence[Plan]) -> dict[str, int]:
