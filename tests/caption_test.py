@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from likewise.run.choose import Choice
 from likewise.run.results import find
 from likewise.run.tower import load_tower, save_tower
 from likewise.run.tuned import standing, stored
+from likewise.run.vision import Judge
 from likewise.run.watch import Watch
 from tiny import Machine, shrunk, write_data
 from vision import pair_at
@@ -334,3 +336,13 @@ def test_pictures_to_rehearse_need_a_method_that_replays(
     assert tried(stones, path, *rehearsed, "ln,token-replay") == 0
     with pytest.raises(UsageError, match="Add the method token-replay"):
         lw.caption(fresh("with-vit"), pairs, "ln", data, tmp_path / "run", replayed=data.train)
+
+
+def test_going_back_is_on_the_device_that_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(Judge, "rows", lambda _, job, *rest: seen.append(job.encoder.device.type) or [])
+    monkeypatch.setattr("likewise.run.caption_again.ood_mean", lambda rows: rows)
+    monkeypatch.setattr("likewise.run.caption_again.standing", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("likewise.run.caption_again.files.write_json", lambda *_: None)
+    interpolate(run.path, (0.5,), Machine(device="meta"), Watch(), ["caption-ln"])
+    assert set(seen) == {"meta"}

@@ -80,6 +80,7 @@ def interpolate(
     if encoder.spec.digest != experiment.encoder_digest:
         raise ConfigError(f"{experiment.encoder} is not the encoder that {path} was made with "
                           f"({encoder.spec.digest}, then {experiment.encoder_digest}).", "M02")  # fmt: skip
+    encoder.module.to(machine.device)
     rows: list[dict[str, Any]] = []
     with Stop() as stop:
         job = Job(encoder, data, fill(data.templates, data.classes.names), experiment.seed, machine, watch, stop)

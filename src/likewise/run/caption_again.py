@@ -47,6 +47,7 @@ def interpolate(
     if encoder.spec.digest != experiment.encoder_digest:
         raise ConfigError(f"{experiment.encoder} is not the encoder that {path} was made with "
                           f"({encoder.spec.digest}, then {experiment.encoder_digest}).", "M02")  # fmt: skip
+    encoder.module.to(machine.device)
     rows: list[dict[str, Any]] = []
     data = [described(path / "data" / judge, judge) for judge in results["judges"]]
     judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
