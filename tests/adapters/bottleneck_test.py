@@ -143,7 +143,7 @@ def test_what_cannot_be_says_why(encoder_of: Encoders) -> None:
     for kind, at, why in (
         ("resnet", "image.*.mlp", "image.*mlp.*image tower has no transformer blocks.*Places for it here: none"),
         ("plain", "text.*.mpl", "Did you mean text.*mlp"),
-        ("plain", "text.*.norm1", "no place «text.*norm1».*Places for it here: image.0.block"),
+        ("plain", "text.*.norm1", "no place «text.*norm1».*Places for it here: text.0.block"),
         ("plain", "text.-3.mlp", "no place «text.-3.mlp»"),
     ):
         encoder = encoder_of(kind)
