@@ -59,8 +59,7 @@ def missing(dataset: str) -> str:
     """Why a data set cannot be opened; "" where its files are there."""
     dataset, _ = corrupting(dataset)
     if dataset in DATASETS:
-        entry = DATASETS[dataset]
-        return "" if entry.found() else f"{dataset} is not here (looked in {entry.looked()}). Get it: {entry.get}"
+        return "" if DATASETS[dataset].found() else DATASETS[dataset].absent
     if Path(dataset).exists():
         return ""
     return f"«{dataset}» is neither a built-in data set nor a path.{near(dataset, DATASETS)}"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,9 @@ def lines(cells: Iterable[Cell], out: Path, alpha: float | None = None) -> list[
     values: dict[tuple[str, str, int, str, str, str], list[tuple[float, int]]] = {}
     for cell in cells:
         if state(cell, out).kind == "done":
-            for domain, metric, value, n in _numbers(cell, out / cell.folder, alpha):
+            folder, at = out / cell.folder, cell.method.alpha if alpha is None else alpha
+            changed = (folder / "results.json").stat().st_mtime_ns
+            for domain, metric, value, n in _numbers(folder, changed, cell.method.called, at):
                 key = cell.encoder, cell.dataset, cell.shots, cell.method.called, domain, metric
                 values.setdefault(key, []).append((value, n))
     found = []
@@ -69,19 +72,24 @@ def lines(cells: Iterable[Cell], out: Path, alpha: float | None = None) -> list[
     return found
 
 
-def _numbers(cell: Cell, folder: Path, alpha: float | None) -> Iterable[tuple[str, str, float, int]]:
-    """Each domain's own metric, at `alpha` or the point that the table reads; where that is another, accuracy too."""
+@functools.cache
+def _numbers(folder: Path, changed: int, called: str, alpha: float | None) -> list[tuple[str, str, float, int]]:
+    """Each domain's own metric, at `alpha` or the one chosen; where that is another, accuracy too.
+
+    A table is written after every cell, and a cell's results are read again only where they `changed`.
+    """
     results = files.read_json(folder / "results.json")
-    called = cell.method.called
     if alpha is None:
-        alpha = results["methods"][called]["alpha"] if cell.method.alpha is None else cell.method.alpha
+        alpha = results["methods"][called]["alpha"]
     ways: dict[str, Any] = files.read_json(folder / "data/ways.json") if (folder / "data/ways.json").exists() else {}
     rows = [r for r in results["rows"] if r["split"] == "report" and r["method"] == called and r["alpha"] == alpha]
+    found = []
     for domain in dict.fromkeys(r["domain"] for r in rows):
         own = ways.get(domain, {"metric": PLAIN})["metric"]
         for metric in dict.fromkeys((own, PLAIN)):
-            if found := find(rows, domain=domain, metric=metric):
-                yield domain, metric, found["value"], found["n"]
+            if r := find(rows, domain=domain, metric=metric):
+                found.append((domain, metric, r["value"], r["n"]))
+    return found
 
 
 def checks(suite: Suite, cells: Sequence[Cell], out: Path) -> list[Check]:

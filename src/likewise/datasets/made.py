@@ -26,7 +26,7 @@ def table_of(name: str, parts: Callable[[], Mapping[str, Arrays]]) -> Path:
     folder = files.cache_folder() / "datasets" / name
     if not files.whole(folder):
         rows = [
-            {"split": split, "label": int(label), "number": number, "image": _png(pixels_HW)}
+            {"split": split, "label": int(label), "number": number, "image": png(pixels_HW)}
             for split, (pixels_NHW, labels_N) in parts().items()
             for number, (pixels_HW, label) in enumerate(zip(pixels_NHW, labels_N, strict=True))
         ]
@@ -52,7 +52,8 @@ def dataset_of(name: str, path: Path, names: Sequence[str], templates: tuple[str
     return Dataset(name, classes, train, select, [report], templates, audit)
 
 
-def _png(pixels_HW: np.ndarray) -> bytes:
+def png(pixels_HW: np.ndarray) -> bytes:
+    """A picture of bytes, grey or (with a third axis) in colours, as a PNG file."""
     out = io.BytesIO()
     Image.fromarray(pixels_HW.astype(np.uint8)).save(out, "PNG")
     return out.getvalue()

@@ -46,9 +46,7 @@ class Named:
 
     def __call__(self) -> Dataset:
         """The dataset, checked against what it must amount to. Raises `DataError` D12 where it is not here, D17."""
-        folder = self.found()
-        if folder is None:
-            raise DataError("D12", f"{self.name} is not here (looked in {self.looked()}). Get it: {self.get}")
+        folder = self.here()
         data = self.read(folder)
         self.check(data, folder)
         for what in same_names(data.classes):
@@ -60,6 +58,18 @@ class Named:
         if not self.folders:
             return Path()
         return next((place for place in self.places() if all(_there(place, need) for need in self.needs)), None)
+
+    def here(self) -> Path:
+        """The same. Raises `DataError` D12 where there is none, saying where it was looked for and how to get it."""
+        folder = self.found()
+        if folder is None:
+            raise DataError("D12", self.absent)
+        return folder
+
+    @property
+    def absent(self) -> str:
+        """What to say where it is not found."""
+        return f"{self.name} is not here (looked in {self.looked()}). Get it: {self.get}"
 
     def places(self) -> list[Path]:
         """Where it is looked for, in order."""

@@ -9,18 +9,17 @@ Arrow files in the cache, which are mapped and not loaded.
 from __future__ import annotations
 
 import importlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from likewise import files
 from likewise.config import fingerprint
 from likewise.data.records import Dataset, Record, Role, Split
+from likewise.datasets.made import png
 from likewise.datasets.named import Named, made
 from likewise.errors import DataError, MachineError, some
 
@@ -84,7 +83,7 @@ def _batches(folder: Path, part: str) -> Iterator[pa.RecordBatch]:
                     "D17", f"{labels} has labels other than 0 and 1 ({some(map(str, strange))}). Get it again."
                 )
             for start in range(0, len(labels_N), STEP):
-                images = [_png(pixels_HW) for pixels_HW in pixels_NHW[start : start + STEP]]
+                images = [png(pixels_HW) for pixels_HW in pixels_NHW[start : start + STEP]]
                 yield pa.record_batch([images, [int(y) for y in labels_N[start : start + STEP]]], schema=SCHEMA)
     except (OSError, KeyError) as error:
         raise DataError("D17", f"{pictures} or {labels.name} cannot be read ({error}). Get them again.") from None
@@ -97,12 +96,6 @@ def _h5py() -> Any:
         raise MachineError(
             "E03", "PatchCamelyon is kept in HDF5, which h5py reads, and that is not installed: pip install h5py."
         ) from None
-
-
-def _png(pixels_HW: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.asarray(pixels_HW, dtype=np.uint8)).save(out, "PNG")
-    return out.getvalue()
 
 
 ENTRIES = (

@@ -40,10 +40,7 @@ class Captioned:
 
     def __call__(self, options: PairOptions | None = None) -> Pairs:
         """Raises `DataError` D12 where it is not here, D13 to D15 for damaged files, D17 for what is not whole."""
-        options, folder = options or PairOptions(), self.place.found()
-        if folder is None:
-            missing = f"{self.place.name} is not here (looked in {self.place.looked()}). Get it: {self.place.get}"
-            raise DataError("D12", missing)
+        options, folder = options or PairOptions(), self.place.here()
         found = self.read(folder, options)
         self.place.check(cast(Dataset, found), folder)  # of which it counts the audit's pictures only
         found = found if options.held else _with(found, (), ())
