@@ -90,6 +90,19 @@ def test_the_path_reaches_scikit_learns_objective_at_every_c(start: str) -> None
         assert solution.objective == pytest.approx(want, abs=1e-6)
 
 
+def test_features_that_point_much_the_same_way_are_solved_as_well() -> None:
+    features_ND, labels_N = problem()
+    narrow_ND = features_ND + 1000.0  # cosines of almost 1, as a collapsed or self-distilled encoder gives
+    start = LinearHead(torch.zeros(4, 6), torch.zeros(4))
+    for solution in lbfgs_path(narrow_ND, labels_N, start, Lbfgs(path=(1e5, 1e7))):
+        x_ND = unit(narrow_ND).double().numpy()
+        theirs = LogisticRegression(C=solution.c, tol=1e-10, solver="newton-cg", max_iter=1000)
+        theirs.fit(x_ND, labels_N.numpy())
+        want = objective(theirs.coef_, theirs.intercept_, x_ND, labels_N.numpy(), solution.c)
+        assert solution.objective == pytest.approx(want, abs=1e-6)
+        assert want < 1.25, "nothing was learned, so nothing is compared"  # log 4 = 1.386 is chance
+
+
 def test_the_solver_leaves_its_start_alone_and_repeats_itself() -> None:
     features_ND, labels_N = problem()
     start = LinearHead(torch.ones(4, 6), torch.ones(4))

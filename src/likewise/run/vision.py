@@ -10,12 +10,9 @@ from typing import Any
 from likewise.data.records import Dataset, Split
 from likewise.judge import KS, Labelled, Probe, linear, scored
 from likewise.predict import features
-from likewise.recipe import Lbfgs
 from likewise.run.results import row
 from likewise.run.stage import Job
 
-PROBE = Lbfgs(path=(10.0, 100.0, 1000.0), tolerance=1e-4)
-"""Coarser than a method's own probe: it is solved at every point of every path, and compares like with like."""
 CHOOSES = "knn@20"
 """The metric by which alpha is chosen: DINO's authors found 20 neighbours the best."""
 
@@ -54,7 +51,7 @@ class Judge:
         bank = labelled(job, self.data.train)
         point = (method, alpha) if alpha else None  # at 0 every method is the pretrained encoder
         if point not in self._probes:
-            self._probes[point] = linear(bank, labelled(job, self.data.select), classes, PROBE)
+            self._probes[point] = linear(bank, labelled(job, self.data.select), classes)
         out = []
         for name, split in splits.items():
             found = scored(bank, self._probes[point], labelled(job, split), classes)
