@@ -54,7 +54,7 @@ def caption(
     from likewise.cli.terminal import Bars, alphas, seconds
     from likewise.cli.terminal import out as screen
     from likewise.encoders import paired
-    from likewise.run.caption import check
+    from likewise.run.caption_before import check
     from likewise.run.planning import check_replays
 
     machine, grid = machine_for(device, workers), alphas(alpha)
@@ -91,7 +91,7 @@ def caption(
     results = done.results
     if json_:
         plain = {"rows": results["rows"], "chosen": {k: results["chosen"][k] for k in ("method", "alpha", "why")},
-                 "seconds": results["seconds"], "out": str(done.path)}  # fmt: skip
+                 "warnings": results["warnings"], "seconds": results["seconds"], "out": str(done.path)}  # fmt: skip
         print(json.dumps(plain))
         return 0
     screen.print(along(results))

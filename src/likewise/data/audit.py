@@ -33,6 +33,7 @@ class Audit:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     bad: list[tuple[str, str]] = field(default_factory=list)  # file, reason
     duplicates: list[tuple[str, str]] = field(default_factory=list)  # dropped key, key of the copy that stayed
+    pixels: dict[str, str] = field(default_factory=dict)  # key to pixel hash, of what was opened; for comparisons only
 
     @property
     def ok(self) -> bool:

@@ -87,10 +87,14 @@ class Pairs:
         """
         if count < 1:
             raise UsageError("U04", f"{count} pairs asked; training needs at least 1. Use --pairs 1 or more.")
-        chosen = _first([r.key for r in self.split.records], range(len(self)), count, seed)
-        audit = copy.deepcopy(self.audit)
+        found = self.only(_first([r.key for r in self.split.records], range(len(self)), count, seed))
         if count > len(self):
-            audit.note("D12", f"{count:,} pairs asked, {len(self):,} there: all are trained on.")
+            found.audit.note("D12", f"{count:,} pairs asked, {len(self):,} there: all are trained on.")
+        return found
+
+    def only(self, chosen: Sequence[int]) -> Pairs:
+        """These pictures to train on; held ones stay. The audit is a copy of its own."""
+        audit = copy.deepcopy(self.audit)
         audit.counts = _counts(len(chosen), len(self.held))
         return replace(
             self, split=_split(self.split.records[i] for i in chosen), kin=tuple(self.kin[i] for i in chosen),

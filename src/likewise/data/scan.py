@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from likewise.data.audit import Audit
 from likewise.data.decode import attempt
 from likewise.data.hashing import distances, perceptual_hash, pixel_hash
+from likewise.data.records import Progress
 from likewise.data.sources import Found, SourceOptions
 from likewise.errors import some
 
@@ -20,6 +22,8 @@ NEAR = 4  # bits of 64 within which perceptual hashes mean the same picture, re-
 NEAR_LIMIT = 20_000  # pictures up to which all pairs are compared
 FLAT = 8  # grey levels; a picture with less contrast has no perceptual hash worth the name
 _CHUNK = 512
+_T = TypeVar("_T")
+_S = TypeVar("_S")
 
 
 class Seen(NamedTuple):
@@ -30,15 +34,28 @@ class Seen(NamedTuple):
     bad: str = ""
 
 
-def scan(found: Sequence[Found], progress: Callable[[str, int, int], None] | None) -> list[Seen]:
+def scan(found: Sequence[Found], progress: Progress | None) -> list[Seen]:
     """Every picture decoded once, in the order of `found`."""
-    seen: list[Seen] = []
+    return list(_each(_see, found, ("check", progress)))
+
+
+def pixels_of(places: Sequence[tuple[Path, int]], progress: Progress | None) -> list[str]:
+    """The pixel hash of each picture (path and row), which is decoded for it; "" for one that cannot be read."""
+    return list(_each(_hash, places, ("compare", progress)))
+
+
+def _each(look: Callable[[_T], _S], things: Sequence[_T], telling: tuple[str, Progress | None]) -> Iterator[_S]:
+    name, progress = telling
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:  # Pillow decodes outside the lock
-        for start in range(0, len(found), _CHUNK):
-            seen += pool.map(_see, found[start : start + _CHUNK])
+        for start in range(0, len(things), _CHUNK):
+            yield from pool.map(look, things[start : start + _CHUNK])
             if progress:
-                progress("check", len(seen), len(found))
-    return seen
+                progress(name, min(start + _CHUNK, len(things)), len(things))
+
+
+def _hash(place: tuple[Path, int]) -> str:
+    image, _ = attempt(*place)
+    return pixel_hash(image) if image else ""
 
 
 def _see(one: Found) -> Seen:
@@ -89,21 +106,24 @@ def two_labels(found: Sequence[Found], seen: Sequence[Seen], audit: Audit) -> No
         )
 
 
-def drop_copies(found: Sequence[Found], seen: Sequence[Seen], splits: Sequence[str], audit: Audit) -> list[int]:
-    """Indices that stay when exact copies across splits are dropped: report splits keep theirs, then select."""
-    rank = {"train": 0, "select": 1}
+def copies(pixels: Sequence[str], ranks: Sequence[int]) -> dict[int, int]:
+    """The pictures that are copies of one of a higher rank, by index, each with the copy that stays."""
     best: dict[str, int] = {}
-    for i, s in enumerate(seen):
-        here = best.setdefault(s.pixels, i)
-        if rank.get(splits[i], 2) > rank.get(splits[here], 2):
-            best[s.pixels] = i
-    kept = []
-    for i, s in enumerate(seen):
-        other = best[s.pixels]
-        if rank.get(splits[i], 2) < rank.get(splits[other], 2):
-            audit.duplicates.append((found[i].key, found[other].key))
-        else:
-            kept.append(i)
+    for i, own in enumerate(pixels):
+        if ranks[i] > ranks[best.setdefault(own, i)]:
+            best[own] = i
+    return {i: best[own] for i, own in enumerate(pixels) if ranks[i] < ranks[best[own]]}
+
+
+def drop_copies(found: Sequence[Found], seen: Sequence[Seen], splits: Sequence[str], audit: Audit) -> list[int]:
+    """Indices that stay when exact copies across splits are dropped: report splits keep theirs, then select.
+
+    The audit remembers the pixels of what was seen.
+    """
+    audit.pixels = {f.key: s.pixels for f, s in zip(found, seen, strict=True)}
+    rank = {"train": 0, "select": 1}
+    dropped = copies([s.pixels for s in seen], [rank.get(split, 2) for split in splits])
+    audit.duplicates += [(found[i].key, found[other].key) for i, other in dropped.items()]
     if audit.duplicates:
         shown = some((f"{a} = {b}" for a, b in audit.duplicates), 3)
         audit.warn(
@@ -111,7 +131,7 @@ def drop_copies(found: Sequence[Found], seen: Sequence[Seen], splits: Sequence[s
             f"{len(audit.duplicates)} images appear in two splits (same pixels): {shown}. Scores would be too good, so "
             "the copies in train and select were left out; test and other domains are complete.",
         )
-    return kept
+    return [i for i in range(len(found)) if i not in dropped]
 
 
 def near_copies(seen: Sequence[Seen], splits: Sequence[str], audit: Audit) -> None:

@@ -53,6 +53,12 @@ class Captions:
         return methods
 
     @property
+    def warnings(self) -> Sequence[Mapping[str, str]]:
+        """What was found in the pairs before training, by code."""
+        found: Sequence[Mapping[str, str]] = self.tree.get("warnings", ())
+        return found
+
+    @property
     def domains(self) -> list[str]:
         """Where features are judged: in distribution, other domains, their mean where it is one; then other data."""
         found = list(dict.fromkeys(d for _, _, d, m in self.scores if m == self.metric))
@@ -231,4 +237,6 @@ def summary(run: Captions) -> str:
         found = [run.score(name, alpha, d, run.metric) for d in run.domains]
         cells = [f"{words.pct(e.value)} ({words.span(e)})" if not math.isnan(e.value) else words.NONE for e in found]
         out.append(f"| {title} {words.alpha(alpha)} | " + " | ".join(cells) + " |")
-    return "\n".join([*out, "", f"{run.metric}, percent with 95 % intervals."]) + "\n"
+    out += ["", f"{run.metric}, percent with 95 % intervals."]
+    out += ["", *(f"- warning {found['code']}: {found['message']}" for found in run.warnings)] if run.warnings else []
+    return "\n".join(out) + "\n"

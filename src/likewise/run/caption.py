@@ -13,20 +13,17 @@ from typing import Any
 import pyarrow as pa
 
 from likewise import files
-from likewise.data.caption_sources import check_captions
 from likewise.data.captions import Pairs
 from likewise.data.records import ClassTable, Dataset, Split
 from likewise.encoder import Encoder
 from likewise.encoders.pair import Pair
-from likewise.errors import ConfigError, UsageError
 from likewise.judge import retrieval
-from likewise.losses import Contrastive, Masked, Sigmoid
 from likewise.predict import features, text_rows
 from likewise.recipe import Captioning, Machine, Recipe
 from likewise.run.adapt import Run, Settings
+from likewise.run.caption_before import foresee
 from likewise.run.choose import Choice, Contender, choose, name_of
 from likewise.run.folder import CAPTIONS, LOCK, open_folder, status
-from likewise.run.planning import planned
 from likewise.run.protocol import describe, ending, fit_all, shared_starts, write_table
 from likewise.run.results import ood_mean, read_report, row
 from likewise.run.stage import Job
@@ -54,22 +51,13 @@ def caption(
 
     `encoder` has both towers (`encoders.pair.Pair`, or a CLIP). `judges` are labelled data: their training pictures
     vote (kNN) and fit the probe; those unlike the pairs tell what was forgotten. `replayed` are pictures for replay to
-    rehearse, the pairs' own where None. Writes the run folder `out`. Raises `ConfigError` for a recipe that does not
-    learn from captions, R01 for a folder that holds something, `Interrupted` (exit 4) when a signal asked for an end.
+    rehearse, the pairs' own where None. Writes the run folder `out`. Raises, before anything is written, what
+    `caption_before.foresee` raises, and R01 for a folder that holds something; `Interrupted` (exit 4) when a signal
+    asked for an end.
     """
     began = time.monotonic()
     settings, machine, watch = how or (Settings(), Machine(), Watch())
-    check(recipes)
-    if not any(settings.alphas):
-        raise UsageError("U01", "alphas name no point but 0, the pretrained encoder. Name another, such as 0,0.5,1.")
-    texts = pairs.groups().texts
-    for finding in check_captions(texts, encoder.lengths(texts), encoder.spec.context):
-        pairs.audit.warn(finding.code, finding.message)
-        watch.say(f"{finding.code} {finding.message}")
-    if not judges:
-        raise UsageError("C02", "nothing to judge by: name labelled data, like --eval iconshift or --eval photos/.")
-    if len({data.name for data in judges}) < len(judges):
-        raise UsageError("C02", "two data sets to judge by have the same name. Give each once.")
+    pairs = foresee(encoder, pairs, recipes, judges, settings.alphas, watch)
     named = {data.name: data for data in judges}
     vision, text = (encoder.vision, encoder.reader.spec) if isinstance(encoder, Pair) else (encoder, None)
     digests = {"pairs": pairs.digest, **{name: data.digest for name, data in named.items()}}
@@ -79,7 +67,6 @@ def caption(
         encoder=vision.spec.name, encoder_digest=vision.spec.digest, text=text.name if text else "", pairs=pairs.name,
         judges=tuple(named), digests=digests, seed=settings.seed, alphas=settings.alphas, recipes=dict(recipes),
     )  # fmt: skip
-    planned(recipes, encoder, len(pairs), len(pairs))  # what cannot be here is said before anything is written
     with files.lock(out / LOCK):
         open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
         if settings.resume and status(out) == "done" and (out / "results.json").exists():
@@ -98,19 +85,6 @@ def caption(
         files.write_json(out / "results.json", results)
         files.write_text(out / "STATUS", "done\n")
     return Run(out, results)
-
-
-def check(recipes: Mapping[str, Recipe]) -> None:
-    """Raises `ConfigError` where a recipe does not learn from captions."""
-    for name, recipe in recipes.items():
-        fitted = [stage for stage in recipe.stages if stage.fit is not None]
-        if not fitted or any(not isinstance(stage.loss, Contrastive | Sigmoid | Masked) for stage in fitted):
-            raise ConfigError(
-                f"{name} learns from classes, not from captions: each of its stages needs the contrastive, the "
-                "sigmoid or the masked loss. Methods made for it: likewise ls methods, caption-*."
-            )
-        if brings := next((a.kind for a in recipe.adapters if a.brings_texts), ""):
-            raise ConfigError(f"{name} writes prompts of its own ({brings}), and here the captions are the texts.")
 
 
 def _as_dataset(pairs: Pairs) -> Dataset:
@@ -165,6 +139,7 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
     return {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
         "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES, "cut": cut,
+        "warnings": [finding._asdict() for finding in pairs.audit.warnings],
         "methods": {name: _about(t, experiment, own[name]) for name, t in tuned.items()},
     }  # fmt: skip
 
