@@ -56,6 +56,7 @@ def test_exactly_these_pictures_in_their_order(data: Dataset, tmp_path: Path) ->
     (tmp_path / "shot_2-seed_1.json").write_text(json.dumps(GOOD))
     for source in (tmp_path, tmp_path / "shot_2-seed_1.json"):
         few = published(data, source, shots=2, seed=1)
+        assert data.few(2, 1, index=str(source)).train == few.train
         want = ["Forest/Forest_7.jpg", "AnnualCrop/AnnualCrop_3.jpg", "AnnualCrop/AnnualCrop_0.jpg"]
         assert keys(few.train) == [*want, "Forest/Forest_2.jpg"]
         assert few.train.labels_N.tolist() == [1, 0, 0, 1]
@@ -88,6 +89,26 @@ def test_coops_pickle_is_refused_and_what_the_message_says_makes_json_of_it(data
     subprocess.run(command, cwd=tmp_path, check=True)
     few = published(data, tmp_path, shots=2, seed=1)
     assert keys(few.train)[:2] == ["Forest/Forest_7.jpg", "AnnualCrop/AnnualCrop_3.jpg"]
+    del parts["val"]  # as CoOp's of ImageNet
+    (tmp_path / "shot_2-seed_1.pkl").write_bytes(pickle.dumps(parts))
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert published(data, tmp_path, shots=2, seed=1).train == few.train
+
+
+def test_without_pictures_to_select_on_these_are_drawn_by_key(data: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "shot_2-seed_1.json"
+    rows = [["x/Forest/Forest_7.jpg", 1, ""], ["x/Forest/Forest_12.jpg", 1, ""]]
+    file.write_text(json.dumps({"train": rows}))
+    few = published(data, file, shots=2, seed=1)
+    assert keys(few.train) == ["Forest/Forest_7.jpg", "Forest/Forest_12.jpg"]
+    own = data.few(2, 1).select  # what is not trained on, of each class as many
+    assert [k for k in keys(few.select) if "Crop" in k] == [k for k in keys(own) if "Crop" in k]
+    assert few.select.labels_N.tolist() == [0, 0, 1, 1]
+    assert not {*keys(few.select)} & {*keys(few.train)}
+    rows[1] = [f"x/{next(k for k in keys(own) if 'Forest' in k)}", 1, ""]
+    file.write_text(json.dumps({"train": rows}))
+    assert not {*keys(published(data, file, shots=2, seed=1).select)} & {rows[1][0].removeprefix("x/")}
+    assert "draws its own to select on" in few.audit.text()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +122,7 @@ def test_coops_pickle_is_refused_and_what_the_message_says_makes_json_of_it(data
         (json.dumps(index([item("Forest", 1, label=0)], [])), "D17", r"label 0, and here it has 1 \(«forest»\)"),
         (json.dumps(index([item("Forest", 1)], [item("Forest", 1)])), "D17", "names pictures twice"),
         (json.dumps(index([item("Forest", n) for n in range(3)], [])), "D17", "no choice of 2 a class: «forest» has 3"),
-        (json.dumps({"train": [["Forest/Forest_1.jpg", 1, "forest"]]}), "D14", "its «val» is neither"),
+        (json.dumps({"train": [["Forest/Forest_1.jpg", 1, "forest"]], "val": 3}), "D14", "its «val» is neither"),
         (json.dumps([1, 2]), "D14", "its «train» is neither"),
         ("{", "F02", "not readable JSON"),
     ],

@@ -10,12 +10,14 @@ from typing import Literal, NamedTuple
 import torch
 
 from likewise import files
+from likewise.data.indices import GET, file_of
 from likewise.data.records import Dataset
 from likewise.datasets import DATASETS
 from likewise.datasets.corruptions import corrupting
+from likewise.datasets.named import roots
 from likewise.encoder import Encoder
 from likewise.encoders import load
-from likewise.errors import Interrupted, LikewiseError, UsageError, near
+from likewise.errors import DataError, Interrupted, LikewiseError, UsageError, near
 from likewise.recipe import Machine
 from likewise.run.adapt import Settings, adapt
 from likewise.run.watch import Watch
@@ -50,7 +52,7 @@ def state(cell: Cell, out: Path) -> State:
         return State("failed", files.read_json(folder / FAILED)["reason"])
     if (folder / "results.json").exists():
         return State("done")
-    if why := missing(cell.dataset):
+    if why := "; ".join(filter(None, (missing(cell.dataset), unchosen(cell)))):
         return State("no data", why)
     return State("begun" if (folder / "STATUS").exists() else "to do")
 
@@ -63,6 +65,29 @@ def missing(dataset: str) -> str:
     if Path(dataset).exists():
         return ""
     return f"«{dataset}» is neither a built-in data set nor a path.{near(dataset, DATASETS)}"
+
+
+def unchosen(cell: Cell) -> str:
+    """Why the published choice of a cell's pictures cannot be read; "" where it is there, or none is asked."""
+    try:
+        _index(cell)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _index(cell: Cell) -> str:
+    """The file with the published choice of a cell's pictures; "" where it draws them. Raises `DataError` D12, D14."""
+    if not cell.shot_index:
+        return ""
+    places = [Path(cell.shot_index), *(root / cell.shot_index for root in roots())]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise DataError(
+            "D12", f"the published shots of {cell.dataset} are not here (looked in {', '.join(map(str, places))}; "
+            f"LIKEWISE_DATA names other roots). Get them: {GET}"
+        )  # fmt: skip
+    return str(file_of(found, cell.shots, cell.seed))
 
 
 def pick(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
@@ -111,8 +136,8 @@ def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str
             data = data.thinned({name: n for name, n in cell.block.most.items() if name in _splits(data)}, "bench")
         recipe = cell.method.recipe(encoder.rate_scale, cell.block.epochs, cell.block.batch)
         settings = Settings(
-            seed=cell.seed, shots=cell.shots, allow_short=cell.block.allow_short, alphas=cell.block.alphas,
-            resume=(folder / "STATUS").exists(), command=f"likewise bench: {cell}",
+            seed=cell.seed, shots=cell.shots, allow_short=cell.block.allow_short, shot_index=_index(cell),
+            alphas=cell.block.alphas, resume=(folder / "STATUS").exists(), command=f"likewise bench: {cell}",
         )  # fmt: skip
         run = adapt(
             encoder, data, {cell.method.called: recipe}, folder, settings=settings, machine=machine, watch=watch

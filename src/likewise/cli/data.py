@@ -41,6 +41,13 @@ MaxBad = Annotated[
     str, typer.Option(help="Largest share of unreadable images that is skipped rather than refused, like 2%.")
 ]
 OnBad = Annotated[str, typer.Option("--on-bad-image", help="skip (up to --max-bad) or error.")]
+ShotIndex = Annotated[
+    str,
+    typer.Option(
+        "--shot-index",
+        help="Take the --shots from a published choice: a JSON file, or the folder with shot_K-seed_S.json in it.",
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Decides splits, shots, order and captions.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -136,6 +143,7 @@ def split(
     image_col: ImageCol = "", label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "",
     classes: Classes = "", seed: Seed = 0,
     allow_short: Annotated[bool, typer.Option(help="Take what there is where a class has fewer than --shots.")] = False,
+    shot_index: ShotIndex = "",
 ) -> int:  # fmt: skip
     """Make the train, select and report splits and write them down; `likewise adapt MANIFEST` then uses just these."""
     from likewise.cli.terminal import Bars, listing, out
@@ -144,8 +152,8 @@ def split(
     options = source_options(image_col, label_col, group_col, image_root, classes, rest=("1%", "skip", seed))
     with Bars() as watch:
         opened = open_data(data, ood, options, watch)
-        if shots:
-            opened = opened.few(shots, seed, allow_short)
+        if shots or shot_index:
+            opened = opened.few(shots, seed, allow_short, shot_index)
         write_manifest(opened, output)
     rows = [(name, s["role"], str(s["images"])) for name, s in opened.tree()["splits"].items()]
     out.print(listing(("split", "role", "images"), rows))

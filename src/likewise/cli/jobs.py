@@ -22,16 +22,18 @@ from likewise.cli.data import (
     MaxBad,
     OnBad,
     Ood,
+    ShotIndex,
     Templates,
     open_data,
     source_options,
 )  # fmt: skip
 from likewise.cli.sweep import OneSeed, Seeds, Shots, cells, foreseen, many, tell
-from likewise.errors import MachineError, UsageError
+from likewise.errors import MachineError, UsageError, near
 
 if TYPE_CHECKING:
     from likewise.encoder import Encoder
     from likewise.recipe import Machine, Recipe
+    from likewise.recommend import Priority
 
 Out = Annotated[str, typer.Option("-o", "--output", help="Run folder (default: runs/NAME-01, the next free number).")]
 EncoderName = Annotated[
@@ -50,6 +52,9 @@ Limit = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the run folder holds.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Audit, plans and steps; then stop.")]
+PriorityOption = Annotated[
+    str, typer.Option("--priority", help="What advice goes by: balanced, in-distribution or robust (to shifts).")
+]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")]
 Workers = Annotated[int, typer.Option(help="Processes that decode pictures (0: this one).")]
 
@@ -71,6 +76,16 @@ def machine_for(device: str, workers: int) -> Machine:
     except RuntimeError as error:
         raise MachineError("E01", f"--device {device}: {str(error).splitlines()[0]} Use cpu, cuda or mps.") from None
     return Machine(device=device, workers=workers)
+
+
+def priority_of(text: str) -> Priority:
+    """Raises `UsageError` with the near miss."""
+    from likewise.recommend import PRIORITIES
+
+    for known in PRIORITIES:
+        if text == known:
+            return known
+    raise UsageError("C01", f"no priority «{text}».{near(text, PRIORITIES)} Priorities: {', '.join(PRIORITIES)}.")
 
 
 def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
@@ -96,7 +111,7 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
             from likewise.cli.show import describe
             from likewise.run.before import foresee
 
-            seen = foreseen(opened, grid, rest["allow_short"])
+            seen = foreseen(opened, grid, rest["allow_short"], rest["shot_index"])
             for finding in foresee(model, next(iter(seen.values())), recipes, recipes):
                 watch.say(f"{finding.code} {finding.message}")
             for shots, few in seen.items():
@@ -137,8 +152,8 @@ def adapt(
     further: typer.Context, data: Data, output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [],
     methods: Annotated[str, typer.Option(help="Names with commas, instead of an effort's ladder (likewise ls methods).")] = "",
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
-    shots: Shots = "0", allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "", time_limit: Limit = "", resume: Resume = False,
-    overwrite: Overwrite = False, dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0,
+    shots: Shots = "0", shot_index: ShotIndex = "", allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "",
+    time_limit: Limit = "", resume: Resume = False, overwrite: Overwrite = False, dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0,
     image_col: ImageCol = "", label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "",
     classes: Classes = "", templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
 ) -> int:  # fmt: skip
@@ -152,7 +167,7 @@ def adapt(
     source = source_options(
         image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, grid["seeds"][0])
     )
-    rest = {"cells": grid, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
+    rest = {"cells": grid, "allow_short": allow_short, "shot_index": shot_index, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "time_limit": seconds(time_limit) if time_limit else 0.0, "machine": machine_for(device, workers)}  # fmt: skip
     return _go(
         lambda model: ladder(methods or None, effort, model.rate_scale), encoder, data, ood, source, output, rest
@@ -173,7 +188,7 @@ def _too_much(data: str, words: list[str]) -> str:
 def train(
     recipe: Annotated[str, typer.Argument(help="A name (likewise ls methods) or a YAML file of a recipe.")], data: Data,
     edits: Annotated[list[str] | None, typer.Argument(metavar="PATH=VALUE...", help="Edits of the recipe, like stages.0.fit.lr=3e-4.")] = None,
-    output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [], shots: Shots = "0",
+    output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [], shots: Shots = "0", shot_index: ShotIndex = "",
     allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "", resume: Resume = False, overwrite: Overwrite = False,
     dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0, image_col: ImageCol = "",
     label_col: LabelCol = "", group_col: GroupCol = "", image_root: ImageRoot = "", classes: Classes = "",
@@ -190,7 +205,7 @@ def train(
     source = source_options(
         image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, grid["seeds"][0])
     )
-    rest = {"cells": grid, "allow_short": allow_short, "resume": resume, "overwrite": overwrite, "dry": dry_run,
+    rest = {"cells": grid, "allow_short": allow_short, "shot_index": shot_index, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "machine": machine_for(device, workers)}  # fmt: skip
     return _go(choose, encoder, data, ood, source, output, rest)
 

@@ -162,9 +162,10 @@ def _datasets(whole: bool) -> list[dict[str, Any]]:
 
 
 def _missing(suite: Suite) -> list[str]:
-    from likewise.bench.cells import missing
+    from likewise.bench.cells import missing, unchosen
 
-    return sorted({cell.dataset for cell in suite.cells if missing(cell.dataset)})
+    cells = suite.cells
+    return sorted({c.dataset for c in cells if missing(c.dataset)} | {c.shot_index for c in cells if unchosen(c)})
 
 
 def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:

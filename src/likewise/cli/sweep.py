@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,17 +56,19 @@ def many(grid: Mapping[str, tuple[int, ...]]) -> bool:
     return len(grid["shots"]) * len(grid["seeds"]) > 1
 
 
-def foreseen(data: Dataset, grid: Mapping[str, tuple[int, ...]], allow_short: bool) -> dict[str, Dataset]:
+def foreseen(data: Dataset, grid: Mapping[str, tuple[int, ...]], allow_short: bool, index: str) -> dict[str, Dataset]:
     """What a dry run looks at: the one run's pictures, or those of a sweep's fewest and most shots, by their shots.
 
-    Raises D08 as the runs would.
+    Raises D08, and what is wrong with a published choice, as the runs would.
     """
-    from likewise.run.sweep import check_shots, of_shots
+    from likewise.run.adapt import Settings
+    from likewise.run.sweep import Plan, check_pictures, of_shots
 
-    check_shots(data, grid["shots"], allow_short)
-    order = sorted(grid["shots"], key=lambda k: k or math.inf)
-    ends = dict.fromkeys((order[0], order[-1]))
-    return {of_shots(k): data.few(k, grid["seeds"][0], allow_short) if k else data for k in ends}
+    each = Settings(allow_short=allow_short, shot_index=index)
+    plan = Plan(shots=grid["shots"], seeds=grid["seeds"], each=each)
+    check_pictures(data, plan)
+    ends = dict.fromkeys((plan.cells[0].shots, plan.cells[-1].shots))
+    return {of_shots(k): data.few(k, grid["seeds"][0], allow_short, index) if k else data for k in ends}
 
 
 def _number(row: Mapping[str, Any] | None) -> str:

@@ -2,7 +2,8 @@
 
 Two forms of JSON are read. That of Lin et al. (2023, arXiv:2301.06267; github.com/linzhiqiu/cross_modal_adaptation,
 indices/) is `{"train": {"data": [{"impath", "label", "classname"}, ...]}, "val": ...}`. The other has rows, as CoOp's
-split files: `{"train": [[path, label, class name], ...], "val": ...}`; CoOp's own pickles can be written so.
+split files: `{"train": [[path, label, class name], ...], "val": ...}`; CoOp's own pickles can be written so. CoOp's of
+ImageNet have no «val» (it selects on the test pictures): these are drawn by key here, as everywhere.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ from typing import Any
 
 from likewise import files
 from likewise.data.records import Dataset, Record
+from likewise.data.shots import SELECT_SHOTS, some_of_each
 from likewise.errors import DataError, UsageError, some
 
 CONVERT = (
     "import json, pickle, sys; d = pickle.load(open(sys.argv[1], 'rb')); json.dump({k: [[i.impath, i.label, "
-    "i.classname] for i in d[k]] for k in ('train', 'val')}, open(sys.argv[2], 'w'))"
+    "i.classname] for i in d[k]] for k in d}, open(sys.argv[2], 'w'))"
 )
 """What writes one of CoOp's pickles as JSON, for a person who trusts it to run where Dassl is installed."""
+GET = (
+    "indices/ of github.com/linzhiqiu/cross_modal_adaptation (CoOp's choices of seeds 1 to 3, and others of ImageNet), "
+    "or what CoOp itself drew, written as JSON (likewise.data.indices.CONVERT)"
+)
+"""Where such choices are to be had."""
 
 
 def published(data: Dataset, source: Path, shots: int, seed: int) -> Dataset:
@@ -34,11 +41,18 @@ def published(data: Dataset, source: Path, shots: int, seed: int) -> Dataset:
     another form, D17 where it names other pictures or labels than the dataset has, or more than `shots` of a class.
     """
     if shots < 1:
-        raise UsageError("U04", f"{shots} shots asked; a class needs at least 1 training image. Use --shots 1 or more.")
-    path = _file(source, f"shot_{shots}-seed_{seed}")
+        raise UsageError(
+            "U04", f"{shots} shots asked with the choice in {source}, which is of so many pictures a class: say how "
+            "many, --shots K. All pictures (0) need no choice."
+        )  # fmt: skip
+    path = file_of(source, shots, seed)
     pool = {record.key: record for split in data.splits() for record in split.records}
     listed = files.read_json(path)
-    train, select = (_records(path, listed, part, pool, data.classes.names) for part in ("train", "val"))
+    train = _records(path, listed, "train", pool, data.classes.names)
+    if "val" in listed:
+        select, said = _records(path, listed, "val", pool, data.classes.names), "trains and selects on the pictures"
+    else:
+        select, said = _to_select_on(data, train, shots, seed), "draws its own to select on, and trains on the pictures"
     twice = [key for key, n in Counter(record.key for record in (*train, *select)).items() if n > 1]
     if twice:
         raise DataError("D17", f"{path} names pictures twice ({some(twice, 3)}). A choice on what was trained on says "
@@ -51,14 +65,15 @@ def published(data: Dataset, source: Path, shots: int, seed: int) -> Dataset:
     audit = copy.deepcopy(data.audit)
     if short := [f"«{name}» has {counts[i]}" for i, name in enumerate(data.classes.names) if counts[i] < shots]:
         audit.warn("D08", f"{shots} shots asked; in {path}, {some(short)} training images.")
-    audit.note("D00", f"trains and selects on the pictures that {path} names")
+    audit.note("D00", f"{said} that {path} names")
     splits = replace(data.train, records=train), replace(data.select, records=select)
     audit.counts.update({split.name: split.counts(data.classes) for split in splits})
     return replace(data, train=splits[0], select=splits[1], report=tuple(data._report.values()), audit=audit)
 
 
-def _file(source: Path, stem: str) -> Path:
-    path = source / f"{stem}.json" if source.is_dir() else source
+def file_of(source: Path, shots: int, seed: int) -> Path:
+    """The index file: `source`, or the one of these shots and this seed in the folder. Raises `DataError` D12, D14."""
+    path = source / f"shot_{shots}-seed_{seed}.json" if source.is_dir() else source
     pickled = path.with_suffix(".pkl")
     if path.suffix == ".pkl" or (pickled.exists() and not path.exists()):
         raise DataError(
@@ -70,6 +85,13 @@ def _file(source: Path, stem: str) -> Path:
         there = f"there are {some(beside, 4)}" if beside else "there is no JSON file"
         raise DataError("D12", f"{path} is not there; {there}. Files are called shot_K-seed_S.json.")
     return path
+
+
+def _to_select_on(data: Dataset, train: Sequence[Record], shots: int, seed: int) -> tuple[Record, ...]:
+    """As many as `Dataset.few` draws, of those that are not trained on."""
+    taken = {record.key for record in train}
+    rest = [i for i, record in enumerate(data.select.records) if record.key not in taken]
+    return some_of_each(data.select.subset(rest), data.classes, min(shots, SELECT_SHOTS), seed).records
 
 
 def _records(

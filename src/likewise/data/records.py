@@ -176,6 +176,11 @@ class Dataset:
         """Names of the report splits: `id` first, then the other domains."""
         return tuple(self._report)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many pictures each report split has; none is opened."""
+        return {name: len(split) for name, split in self._report.items()}
+
     def read_report(self, why: str) -> dict[str, Split]:
         """The report splits, by name; the only way to them, and each call is written to `access_log`."""
         self.access_log.append(
@@ -183,15 +188,17 @@ class Dataset:
         )
         return dict(self._report)
 
-    def few(self, shots: int, seed: int, allow_short: bool = False) -> Dataset:
+    def few(self, shots: int, seed: int, allow_short: bool = False, index: Path | str = "") -> Dataset:
         """The dataset with `shots` training pictures a class and at most 4 (and at most `shots`) to select on.
 
         The choice depends on seed, class folder and keys only, and a smaller choice is part of a larger one. Report
         splits and the access log are shared. Raises `DataError` D08 naming the classes that have too few of either.
+        `index` is a file (or folder) with a published choice, which is then taken as it is (`indices.published`).
         """
-        from likewise.data.shots import few
+        from likewise.data import indices
+        from likewise.data import shots as own
 
-        return few(self, shots, seed, allow_short)
+        return indices.published(self, Path(index), shots, seed) if index else own.few(self, shots, seed, allow_short)
 
     def thinned(self, most: Mapping[str, int], word: str) -> Dataset:
         """At most so many pictures of each split named in `most`, drawn by key; report splits not named are left out.

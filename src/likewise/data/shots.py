@@ -37,8 +37,8 @@ def few(data: Dataset, shots: int, seed: int, allow_short: bool) -> Dataset:
         )
     if said:
         audit.warn("D08", f"{shots} shots asked; {' and '.join(said)}, all used.")
-    train = _some_of_each(data.train, data.classes, shots, seed)
-    select = _some_of_each(data.select, data.classes, min(shots, SELECT_SHOTS), seed)
+    train = some_of_each(data.train, data.classes, shots, seed)
+    select = some_of_each(data.select, data.classes, min(shots, SELECT_SHOTS), seed)
     audit.counts.update({s.name: s.counts(data.classes) for s in (train, select)})
     return replace(data, train=train, select=select, report=tuple(data._report.values()), audit=audit)
 
@@ -54,7 +54,8 @@ def thin(data: Dataset, most: Mapping[str, int], word: str) -> Dataset:
     return replace(data, train=some_of(data.train), select=some_of(data.select), report=report)
 
 
-def _some_of_each(split: Split, classes: ClassTable, n: int, seed: int) -> Split:
+def some_of_each(split: Split, classes: ClassTable, n: int, seed: int) -> Split:
+    """At most `n` pictures of each class, drawn by seed, role, class folder and keys alone."""
     members: list[list[int]] = [[] for _ in classes.folders]
     for i in sorted(range(len(split)), key=lambda i: split.records[i].key):
         members[split.records[i].label].append(i)

@@ -2,7 +2,7 @@
 
 A split is a JSON of [path, label, class name] for train, val and test; FGVC-Aircraft is read from its own lists. A name
 begins with `coop-` where the official split, or another paper's under the plain name, has other pictures.
-`likewise.data.indices.published` takes the few-shot choices that are published for them.
+`--shot-index` (`likewise.data.indices`) takes the few-shot choices that are published for them.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ class Experiment(Config):
     seed: int = 0
     shots: int = Field(0, ge=0)
     """Pictures per class to train on; 0 means all."""
+    shot_index: str = ""
+    """SHA-256 of the file that says which pictures these are; "" where they are drawn by key."""
     alphas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     recipes: dict[str, Recipe]
 

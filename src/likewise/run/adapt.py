@@ -10,6 +10,7 @@ from typing import Any
 
 from likewise import files
 from likewise.config import Config
+from likewise.data.indices import file_of
 from likewise.data.prompts import fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
@@ -62,6 +63,8 @@ class Settings(Config):
     seed: int = 0
     shots: int = 0
     allow_short: bool = False
+    shot_index: str = ""
+    """A file with a published choice of these shots, or the folder that has it (`likewise.data.indices`)."""
     alphas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     time_limit: float = 0.0
     """Seconds, 0 for none: methods that would not end in time are left out, and said so."""
@@ -96,14 +99,15 @@ def adapt(
     """
     began = time.monotonic()
     settings, machine, watch = settings or Settings(), machine or Machine(), watch or Watch()
-    if settings.shots:
-        data = data.few(settings.shots, settings.seed, settings.allow_short)
+    if settings.shots or settings.shot_index:
+        data = data.few(settings.shots, settings.seed, settings.allow_short, settings.shot_index)
     asked = tuple(recipes)
     recipes = {BASELINE: RECIPES[BASELINE], **recipes}
     foreseen = foresee(encoder, data, recipes, asked)
     experiment = make_experiment(
-        encoder, data, recipes, seed=settings.seed, shots=settings.shots, alphas=settings.alphas
-    )
+        encoder, data, recipes, seed=settings.seed, shots=settings.shots, shot_index=_index(settings),
+        alphas=settings.alphas,
+    )  # fmt: skip
     with files.lock(out / LOCK):
         open_folder(out, experiment, resume=settings.resume, overwrite=settings.overwrite)
         if settings.resume and status(out) == "done" and (out / "results.json").exists():
@@ -112,6 +116,13 @@ def adapt(
             data.audit.warn(finding.code, finding.message)
             watch.say(f"{finding.code} {finding.message}")
         return _adapt(encoder, data, experiment, out, (settings, machine, watch, began))
+
+
+def _index(settings: Settings) -> str:
+    """The digest of the file with the published choice; "" where pictures are drawn by key."""
+    if not settings.shot_index:
+        return ""
+    return files.digest(file_of(Path(settings.shot_index), settings.shots, settings.seed))
 
 
 def _adapt(
@@ -161,6 +172,7 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
         "methods": {name: {**_about(t, experiment), "alpha": own[name]} for name, t in tuned.items()},
         "seconds": time.monotonic() - began,
+        **({"shot_index": experiment.shot_index} if experiment.shot_index else {}),
     }  # fmt: skip
     files.write_json(out / "results.json", results)
     files.write_text(out / "STATUS", "done\n")

@@ -12,7 +12,7 @@ import contextlib
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,11 +115,18 @@ def check_counts(flag: str, counts: Sequence[int]) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def check_shots(data: Dataset, shots: Iterable[int], allow_short: bool) -> None:
-    """Raises D08 where a class has too few pictures for the largest count; others need no more than that."""
-    most = max(shots)
-    if most:
-        data.few(most, 0, allow_short)
+def check_pictures(data: Dataset, plan: Plan) -> None:
+    """Raises D08 where a class has too few pictures for the largest count; others need no more than that.
+
+    Where the choice is published, each cell has its own: raises what `Dataset.few` does of any, U06 for one file.
+    """
+    few = sorted(cell for cell in plan.cells if cell.shots)
+    index = plan.each.shot_index
+    if len(few) > 1 and Path(index).is_file():
+        raise UsageError("U06", f"--shot-index {index} says which pictures one run takes, and {len(few)} are asked. "
+                         "Give the folder that has a file for each.")  # fmt: skip
+    for cell in (few or plan.cells[:1]) if index else few[-1:]:
+        data.few(cell.shots, cell.seed, plan.each.allow_short, index)
 
 
 def sweep(
@@ -138,7 +145,7 @@ def sweep(
     `adapt` does.
     """
     watch, cells = watch or Watch(), plan.cells
-    check_shots(data, plan.shots, plan.each.allow_short)
+    check_pictures(data, plan)
     everything = {BASELINE: RECIPES[BASELINE], **recipes}
     foresee(encoder, data, everything, tuple(recipes))  # each cell says its own findings
     experiment = make_experiment(encoder, data, everything, alphas=plan.each.alphas)
@@ -148,7 +155,8 @@ def sweep(
         for number, cell in enumerate(cells, 1):
             finished = ", finished before" if status(out / cell.folder) == "done" else ""
             watch.part(f"cell {number} of {len(cells)}: {cell}{finished}")
-            how = {"seed": cell.seed, "shots": cell.shots, "resume": True, "overwrite": False}
+            how = {"seed": cell.seed, "shots": cell.shots, "resume": True, "overwrite": False,
+                   "shot_index": plan.each.shot_index if cell.shots else ""}  # fmt: skip
             mine = copy.copy(data)
             mine.audit = copy.deepcopy(data.audit)  # what a run finds is that run's
             try:

@@ -95,6 +95,8 @@ class Cell(NamedTuple):
     shots: int
     seed: int
     method: Method
+    shot_index: str = ""
+    """Where its pictures are named (`Suite.shot_index`); "" where they are drawn by key."""
 
     @property
     def key(self) -> tuple[str, str, int, int, str]:
@@ -147,12 +149,16 @@ class Suite(Config):
     departs: str = ""
     """Where running this is not what the paper ran."""
     blocks: tuple[Block, ...] = Field(min_length=1)
+    shot_index: dict[str, str] = Field(default_factory=dict)
+    """By data set, a published choice of its shots (`likewise.data.indices`): a file, or a folder of files; as it
+    stands here or below a root of LIKEWISE_DATA. A data set that is not named draws by key."""
     expect: tuple[Expect, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
         """Every cell, block by block."""
-        return [cell for block in self.blocks for cell in block.cells]
+        every = [cell for block in self.blocks for cell in block.cells]
+        return [c._replace(shot_index=self.shot_index.get(c.dataset, "") if c.shots else "") for c in every]
 
     @model_validator(mode="after")
     def _meets(self) -> Suite:
@@ -160,6 +166,8 @@ class Suite(Config):
         data = {name for block in self.blocks for name in block.datasets}
         if again := next((cell for cell, count in Counter(cell.key for cell in self.cells).items() if count > 1), None):
             raise ValueError(f"{' '.join(map(str, again))} is asked twice; give one of its methods a name of its own")
+        if strange := next((name for name in self.shot_index if name not in data), None):
+            raise ValueError(f"shots are published for «{strange}», which is not among the data.{near(strange, data)}")
         for expected in self.expect:
             if expected.method not in methods:
                 raise ValueError(f"a number is expected of «{expected.method}», which is not among the methods")
