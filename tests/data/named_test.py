@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from likewise.data.shots import SELECT_SHOTS
 from likewise.datasets import CAPTIONS, CARDS, DATASETS, about
 from likewise.datasets.idx import FILES
 from likewise.errors import DataError
@@ -66,7 +65,7 @@ def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(thin.train.records) < set(data.train.records)
     assert thin.train == data.thinned({"train": 50, "select": 20, "id": 7}, "word").train
     assert thin.train != data.thinned({"train": 50, "select": 20, "id": 7}, "other").train
-    assert thin.few(1, 0, allow_short=True).select.counts(data.classes)["bag"] <= SELECT_SHOTS
+    assert thin.few(1, 0, allow_short=True).select.counts(data.classes)["bag"] <= 1
 
 
 def test_fashion_mnist_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from likewise.data import ClassTable, Dataset, Record, Split
+from likewise.data.shots import to_select
 from likewise.errors import ConfigError, DataError, UsageError
 
 
@@ -59,6 +60,21 @@ def test_shots_are_keyed_by_class_nested_and_never_outside_their_split(data: Dat
     cats = [i for i, r in enumerate(data.train.records) if r.label == 0]
     alone = Dataset("x", data.classes, data.train.subset(cats[::-1]), data.select, []).few(3, 0, allow_short=True)
     assert {r.key for r in alone.train.records} == {r.key for r in three.train.records if r.label == 0}
+
+
+def test_the_number_to_select_on_is_coops_for_few_shots_and_kims_for_many(data: Dataset) -> None:
+    coop = {1: 1, 2: 2, 4: 4, 8: 4, 16: 4}  # min(num_shots, 4)
+    kim = {256: 25, 450: 45, 512: 51}  # #shots / 10
+    assert {shots: to_select(shots) for shots in {**coop, **kim}} == {**coop, **kim}
+    assert [to_select(shots) for shots in (3, 32, 49, 50)] == [3, 4, 4, 5]
+    pictures = tuple(Record(f"{i}", 0, Path(f"{i}")) for i in range(700))
+    table = ClassTable.of(["one"])
+    whole = Dataset("x", table, Split("train", "train", pictures[:600]), Split("select", "select", pictures[600:]), [])
+    assert (len(whole.few(512, 0).train), len(whole.few(512, 0).select)) == (512, 51)
+    few = Dataset("x", table, Split("train", "train", pictures[:600]), Split("select", "select", pictures[600:640]), [])
+    with pytest.raises(DataError, match=r"«one» has 40 of 51 images to select on after the split. Use --shots 409, or"):
+        few.few(512, 0)
+    assert len(few.few(409, 0).select) == 40
 
 
 def test_a_shortage_of_shots_is_an_error_unless_allowed(data: Dataset) -> None:

@@ -128,7 +128,7 @@ def tell(sweep: Sweep, as_json: bool) -> int:
         for method, why in cell["skipped"].items():
             out.print(f"left out {method} in {cell['folder']}: {why}", markup=False, soft_wrap=True)
     out.print(f"Percent against shots a class; {_over(curves)}", soft_wrap=True)
-    out.print("Each method at the alpha chosen on select: at most min(shots, 4) pictures a class, drawn by the seed; all of them at shots 0.",
+    out.print("Each method at the alpha chosen on select: as many pictures a class as shots, at most 4 or a tenth, drawn by the seed; all of them at shots 0.",
               soft_wrap=True)  # fmt: skip
     out.print(f"report  {sweep.path}/report.html\ncurves  {sweep.path}/curves.json", soft_wrap=True)
     return 0

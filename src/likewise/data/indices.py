@@ -17,7 +17,7 @@ from typing import Any
 
 from likewise import files
 from likewise.data.records import Dataset, Record
-from likewise.data.shots import SELECT_SHOTS, some_of_each
+from likewise.data.shots import some_of_each, to_select
 from likewise.errors import DataError, UsageError, some
 
 CONVERT = (
@@ -91,7 +91,7 @@ def _to_select_on(data: Dataset, train: Sequence[Record], shots: int, seed: int)
     """As many as `Dataset.few` draws, of those that are not trained on."""
     taken = {record.key for record in train}
     rest = [i for i, record in enumerate(data.select.records) if record.key not in taken]
-    return some_of_each(data.select.subset(rest), data.classes, min(shots, SELECT_SHOTS), seed).records
+    return some_of_each(data.select.subset(rest), data.classes, to_select(shots), seed).records
 
 
 def _records(

@@ -189,7 +189,7 @@ class Dataset:
         return dict(self._report)
 
     def few(self, shots: int, seed: int, allow_short: bool = False, index: Path | str = "") -> Dataset:
-        """The dataset with `shots` training pictures a class and at most 4 (and at most `shots`) to select on.
+        """The dataset with `shots` training pictures a class, and to select on as many as `shots.to_select` says.
 
         The choice depends on seed, class folder and keys only, and a smaller choice is part of a larger one. Report
         splits and the access log are shared. Raises `DataError` D08 naming the classes that have too few of either.
