@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
@@ -56,7 +57,10 @@ class Contrastive(Config):
 class Sigmoid(Config):
     """Each picture and text of a batch as a yes-or-no question (SigLIP: Zhai et al. 2023, arXiv:2303.15343, section 3).
 
-    `collisions`, `clamp` and `bank` as for `Contrastive`. Trains best with `scale` and `shift` among what trains.
+    `collisions`, `clamp` and `bank` as for `Contrastive`. `scale` and `shift` belong among what trains: where no
+    pretraining has seen them they begin at `starts`, the paper's section 3.2, so that the many negatives are no news.
+
+    Departs: the scale is clamped, the texts of one picture or class are masked, and there may be a bank.
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
@@ -64,6 +68,7 @@ class Sigmoid(Config):
     clamp: bool = True
     bank: int = Field(0, ge=0)
     couples_batch: ClassVar[bool] = True
+    starts: ClassVar[Mapping[str, float]] = {"scale": math.log(10), "shift": -10.0}
 
 
 class Masked(Config):

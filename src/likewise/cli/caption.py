@@ -42,6 +42,7 @@ def caption(
     eval_: Annotated[list[str] | None, typer.Option("--eval", help="Labelled data to judge by; the first one's select split chooses alpha. More, unlike the captions, tell what is forgotten.")] = None,
     replay: Annotated[str, typer.Option(help="Labelled data whose training pictures replay rehearses (default: the pairs' own).")] = "",
     count: Annotated[int, typer.Option("--pairs", min=0, help="Use so many of the pairs, drawn by key (0: all).")] = 0,
+    loss: Annotated[str, typer.Option(help="contrastive, or sigmoid (SigLIP's: a yes or no for each picture and text; trains a shift too). Default: the method's own, which is contrastive.")] = "",
     train_text: Annotated[bool, typer.Option("--train-text", help="Train the text tower too (it is held otherwise).")] = False,
     alpha: Annotated[str, typer.Option(help="0:1:0.25 (ends included) or 0,0.5,1.")] = "0:1:0.25",
     caption_col: Annotated[str, typer.Option(help="Column with captions, in a table.")] = "", image_col: ImageCol = "", image_root: ImageRoot = "",
@@ -63,7 +64,7 @@ def caption(
     reading = source_options(rest=(max_bad, on_bad_image, seed))
     with Bars(quiet=json_) as watch:
         model = paired(encoder, text)
-        recipes = dict(_recipe(n, model, edits or [], train_text) for n in names)
+        recipes = dict(_recipe(n, model, edits or [], (loss, train_text)) for n in names)
         check(recipes)
         if replay:
             check_replays(recipes)
@@ -116,15 +117,21 @@ def _names(method: str, edits: Sequence[str]) -> list[str]:
     return names
 
 
-def _recipe(name: str, model: Encoder, edits: Sequence[str], train_text: bool) -> tuple[str, Recipe]:
-    """The recipe of a name, `caption-` left out or not, or of a file, at the encoder's rates and with its edits."""
+def _recipe(name: str, model: Encoder, edits: Sequence[str], how: tuple[str, bool]) -> tuple[str, Recipe]:
+    """The recipe of a name, `caption-` left out or not, or of a file, at the encoder's rates and with its edits.
+
+    `how` is the loss ("": the recipe's own) and whether the text tower trains.
+    """
     from likewise.recipes import for_captions
-    from likewise.recipes.captions import with_text
+    from likewise.recipes.captions import with_loss, with_text
+
+    loss, train_text = how
 
     if Path(name).suffix in {".yaml", ".yml", ".json"}:
         name, recipe = recipe_of(name)
     else:
         name, recipe = for_captions(name, model.rate_scale, model.new)
+    recipe = with_loss(recipe, loss) if loss else recipe
     recipe = with_text(recipe) if train_text else recipe
     return name, recipe.edited(*edits)
 

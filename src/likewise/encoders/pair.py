@@ -20,17 +20,16 @@ from likewise.errors import ConfigError
 from likewise.keys import normal
 
 SCALE = math.log(1 / 0.07)
-"""Where the scale's logarithm starts, as CLIP's did (Radford et al. 2021, section 2.5)."""
-SHIFT = -10.0
-"""Where the shift starts, as SigLIP's did (Zhai et al. 2023, section 3.2). Softmax losses do not see it."""
+"""Where the scale's logarithm starts, as CLIP's did (Radford et al. 2021, section 2.5). The shift starts at 0: softmax
+losses do not see it, and the sigmoid loss has starts of its own for both (`losses.Sigmoid`)."""
 
 
 class Pair(Encoder):
     """`image` looks at pictures, `text` reads; new are `image.projection` (W x D), `scale` and `shift`.
 
     Neither part is copied: what the pair trains, they are trained in, and a CLIP given for its text tower has no image
-    tower afterwards. Raises `ConfigError` M03 where a part lacks its
-    tower, or the image encoder has a text tower of its own.
+    tower afterwards. Raises `ConfigError` M03 where a part lacks its tower, or the image encoder has a text tower of
+    its own.
 
     Departs: LiT's scale starts at 10; both towers keep their own preprocessing and tokenizer.
     """
@@ -120,7 +119,7 @@ class _Bridge(nn.Module):
         super().__init__()
         self.projection = nn.Parameter(normal((width, shared), width**-0.5, "pair", "projection"))
         self.scale = nn.Parameter(torch.tensor(SCALE))
-        self.shift = nn.Parameter(torch.tensor(SHIFT))
+        self.shift = nn.Parameter(torch.zeros(()))
 
 
 def _only_text(text: Encoder) -> nn.Module:

@@ -11,6 +11,7 @@ twenty thousand pairs. Texts of one picture or class are never each other's nega
 from __future__ import annotations
 
 from likewise.adapters import AdapterConfig, Bottleneck, CaptionTokens, Film, Lora
+from likewise.errors import UsageError, near
 from likewise.heads import Text
 from likewise.losses import Contrastive, Masked, Replay, Sigmoid
 from likewise.recipe import AdamW, Recipe, one, then
@@ -18,7 +19,13 @@ from likewise.recipe import AdamW, Recipe, one, then
 OURS = "ours, after Kim et al. 2021 and Kumar et al. 2022"
 PEREZ = "Perez et al. 2018, arXiv:1709.07871"
 NEW = ("image.projection", "scale")
-"""What no pretraining has seen where a text tower is put beside a vision encoder, and softmax losses move."""
+"""What no pretraining has seen where a text tower is put beside a vision encoder, and softmax losses move. There is a
+`shift` too, which the sigmoid loss alone moves: `with_loss` names it."""
+
+COMPARING: dict[str, type[Contrastive | Sigmoid]] = {"contrastive": Contrastive, "sigmoid": Sigmoid}
+"""The losses that compare pictures with texts, by name."""
+SAID = ", sigmoid loss"
+"""What a title says of the loss that is not the usual one."""
 
 _loss = Contrastive(collisions="mask", bank=1024)
 _align = one(
@@ -49,6 +56,27 @@ def with_text(recipe: Recipe) -> Recipe:
     loss = last.loss.model_copy(update={"bank": 0}) if isinstance(last.loss, Contrastive | Sigmoid) else last.loss
     last = last.model_copy(update={"trains": tuple(dict.fromkeys((*last.trains, "text"))), "loss": loss})
     return recipe.model_copy(update={"stages": (*recipe.stages[:-1], last)})
+
+
+def with_loss(recipe: Recipe, kind: str) -> Recipe:
+    """The recipe under the contrastive or the sigmoid loss, wherever it has the other: with its collisions and bank.
+
+    Under the sigmoid loss (SigLIP: Zhai et al. 2023, arXiv:2303.15343) `shift` trains beside `scale`, under the
+    contrastive one, which never asks it, it does not. Raises `UsageError` U01 for another word.
+    """
+    if kind not in COMPARING:
+        raise UsageError("U01", f"no loss «{kind}» for captions.{near(kind, COMPARING)} Say {' or '.join(COMPARING)}.")
+    stages = []
+    for stage in recipe.stages:
+        if isinstance(stage.loss, Contrastive | Sigmoid) and stage.loss.kind != kind:
+            plain = [name for name in stage.trains if name != "shift"]
+            moved = {"scale": ("scale", "shift")} if kind == "sigmoid" else {}
+            trains = tuple(n for name in plain for n in moved.get(name, (name,)))
+            loss = COMPARING[kind].parse({**stage.loss.tree(), "kind": kind}, "loss")
+            stage = stage.model_copy(update={"loss": loss, "trains": trains})
+        stages.append(stage)
+    title = recipe.title.removesuffix(SAID) + SAID * (kind == "sigmoid")
+    return recipe.model_copy(update={"stages": tuple(stages), "title": title})
 
 
 _told = one(

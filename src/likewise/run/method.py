@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +15,13 @@ import torch
 from likewise import files
 from likewise.adapters import AdapterConfig, add
 from likewise.config import fingerprint
+from likewise.encoder import Encoder
 from likewise.fit import Work
 from likewise.heads import Given, HeadConfig, HeadModule, Text
+from likewise.losses import Sigmoid
 from likewise.metrics import accuracy
 from likewise.predict import features
-from likewise.recipe import Descent, Recipe
+from likewise.recipe import Descent, Recipe, Stage
 from likewise.run.planning import left_to
 from likewise.run.reading import ask
 from likewise.run.soup import greedy, member, stir
@@ -65,6 +67,7 @@ def _stages(name: str, recipe: Recipe, job: Job, folder: Path, identity: str) ->
             elif isinstance(stage.head, Text):
                 head = None
             if stage.fit is not None:
+                _begin(job.encoder, settled, names)
                 work = Work(settled, job.encoder, head, job.data.train, job.captions_of(stage, present), prompts,
                             job.seed, job.machine.workers, job.train_features, job.text_rows, frozen,
                             job.replayed, job.kin)  # fmt: skip
@@ -88,6 +91,13 @@ def _stages(name: str, recipe: Recipe, job: Job, folder: Path, identity: str) ->
         job.encoder.put(before)
         for parameter in job.encoder.parameters_by_name().values():
             parameter.requires_grad_(False)
+
+
+def _begin(encoder: Encoder, stage: Stage, trained: Collection[str]) -> None:
+    """What neither pretraining nor an earlier stage has seen begins where the stage's loss says."""
+    starts = stage.loss.starts if isinstance(stage.loss, Sigmoid) else {}
+    fresh = {name: torch.tensor(value) for name, value in starts.items() if name in encoder.new}
+    encoder.put({name: value for name, value in fresh.items() if name not in trained})
 
 
 def beginning(recipe: Recipe, seed: int) -> str:

@@ -25,6 +25,11 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
                 head = {f"head.{name}": size for name, size in own.items()}
             if stage.replay is not None:
                 places_of(stage.replay, encoder)
+            if "shift" in stage.trains and "shift" not in encoder.sites:
+                raise ConfigError(
+                    "its sigmoid loss trains a shift, and there is none to train: this encoder was made with softmax. "
+                    "Take the contrastive loss, or an encoder with a shift (a SigLIP, or a vision encoder with --text)."
+                )
             sizes = {name: p.numel() for name, p in encoder.parameters_by_name().items()}
             found.append(stage.plan(sizes | head))
     finally:
