@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -35,7 +34,6 @@ from likewise.run.choose import Choice
 from likewise.run.results import find
 from likewise.run.tower import load_tower, save_tower
 from likewise.run.tuned import standing, stored
-from likewise.run.vision import Judge
 from likewise.run.watch import Watch
 from tiny import Machine, shrunk, write_data
 from vision import pair_at
@@ -261,13 +259,3 @@ def test_the_later_neighbours_are_a_tuned_encoders(run: Run) -> None:
     of = json.loads((run.path / "neighbours.json").read_text())["of"]
     assert of["method"] in run.results["methods"]
     assert of["alpha"] > 0
-
-
-def test_going_back_is_on_the_device_that_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(Judge, "rows", lambda _, job, *rest: seen.append(job.encoder.device.type) or [])
-    monkeypatch.setattr("likewise.run.caption_again.ood_mean", lambda rows: rows)
-    monkeypatch.setattr("likewise.run.caption_again.standing", lambda *_, **__: contextlib.nullcontext())
-    monkeypatch.setattr("likewise.run.caption_again.files.write_json", lambda *_: None)
-    interpolate(run.path, (0.5,), Machine(device="meta"), Watch(), ["caption-ln"])
-    assert set(seen) == {"meta"}

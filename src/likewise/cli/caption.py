@@ -72,7 +72,6 @@ def caption(
         source = {"caption_col": caption_col, "image_col": image_col, "image_root": image_root,
                   "templates": source_options(templates=templates)["templates"], "pairs": count}  # fmt: skip
         found = open_pairs_of(pairs, reading | source, watch)
-        model.module.to(machine.device)
         folder = Path(output) if output else last_folder(found.name) if resume else next_folder(found.name)
         watch.say(f"{model.spec.name}: {len(found.split):,} pictures with captions, {len(found.held):,} held back")
         if dry_run:

@@ -28,7 +28,7 @@ from likewise.cli.data import (
     source_options,
 )  # fmt: skip
 from likewise.cli.sweep import OneSeed, Seeds, Shots, cells, foreseen, many, tell
-from likewise.errors import MachineError, UsageError, near
+from likewise.errors import UsageError, near
 
 if TYPE_CHECKING:
     from likewise.encoder import Encoder
@@ -64,17 +64,11 @@ def machine_for(device: str, workers: int) -> Machine:
     import torch
 
     from likewise.recipe import Machine
+    from likewise.run.device import check
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MachineError(
-            "E01", f"--device {device}: torch sees no CUDA device here. Use --device cpu; likewise doctor says more."
-        )
-    try:
-        torch.zeros(1, device=device)
-    except RuntimeError as error:
-        raise MachineError("E01", f"--device {device}: {str(error).splitlines()[0]} Use cpu, cuda or mps.") from None
+    check(device)
     return Machine(device=device, workers=workers)
 
 
@@ -95,13 +89,14 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
     from likewise.cli.terminal import Bars, comparison
     from likewise.cli.terminal import out as screen
     from likewise.encoders import load
+    from likewise.run.device import on
 
     as_json, dry, machine, grid = rest.pop("json"), rest.pop("dry"), rest.pop("machine"), rest.pop("cells")
     with Bars(quiet=as_json) as watch:
         model = load(encoder)
         recipes = choose(model)
         opened = open_data(data, ood, source, watch)
-        model.module.to(machine.device)
+        on(model, machine)
         watch.say(f"encoder {model.spec.name}: {sum(p.numel() for p in model.module.parameters()):,} numbers, "
                   f"{model.spec.image_size} px, on {machine.device}"
                   + (f", learning rates times {model.rate_scale:g}" if model.rate_scale != 1 else ""))  # fmt: skip

@@ -20,6 +20,7 @@ from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_point
 from likewise.run.before import foresee
 from likewise.run.choose import Choice, Contender, choose, name_of
+from likewise.run.device import on
 from likewise.run.folder import LOCK, MEND, open_folder, status, which
 from likewise.run.protocol import describe, ending, fit_all, shared_starts
 from likewise.run.reading import ask
@@ -101,6 +102,7 @@ def adapt(
     settings, machine, watch = settings or Settings(), machine or Machine(), watch or Watch()
     if settings.shots or settings.shot_index:
         data = data.few(settings.shots, settings.seed, settings.allow_short, settings.shot_index)
+    on(encoder, machine)
     asked = tuple(recipes)
     recipes = {BASELINE: RECIPES[BASELINE], **recipes}
     foreseen = foresee(encoder, data, recipes, asked)

@@ -19,6 +19,7 @@ from likewise.predict import Predictions, features, head_logits
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.run.adapt import Run
 from likewise.run.artifact import Predictor
+from likewise.run.device import on
 from likewise.run.method import fit_method
 from likewise.run.reading import ask
 from likewise.run.results import measure, ood_mean, read_report
@@ -80,7 +81,7 @@ def interpolate(
     if encoder.spec.digest != experiment.encoder_digest:
         raise ConfigError(f"{experiment.encoder} is not the encoder that {path} was made with "
                           f"({encoder.spec.digest}, then {experiment.encoder_digest}).", "M02")  # fmt: skip
-    encoder.module.to(machine.device)
+    on(encoder, machine)
     rows: list[dict[str, Any]] = []
     with Stop() as stop:
         job = Job(encoder, data, fill(data.templates, data.classes.names), experiment.seed, machine, watch, stop)
@@ -144,6 +145,8 @@ def labelled(path: Path, classes: ClassTable, options: SourceOptions) -> dict[st
 def evaluate(path: Path, splits: dict[str, Split], machine: Machine) -> list[dict[str, Any]]:
     """Accuracy, ECE and macro recall of a run's adapted model on these splits. Writes nothing."""
     predictor = Predictor.load(path)
+    on(predictor.encoder, machine)
+    predictor.head.to(machine.device)
     rows: list[dict[str, Any]] = []
     for split in splits.values():
         reads = predictor.head.config.reads

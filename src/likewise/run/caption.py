@@ -23,6 +23,7 @@ from likewise.recipe import Captioning, Machine, Recipe
 from likewise.run.adapt import Run, Settings
 from likewise.run.caption_before import foresee
 from likewise.run.choose import Choice, Contender, choose, name_of
+from likewise.run.device import on
 from likewise.run.folder import CAPTIONS, LOCK, open_folder, status
 from likewise.run.protocol import describe, ending, fit_all, shared_starts, write_table
 from likewise.run.results import ood_mean, read_report, row
@@ -52,11 +53,12 @@ def caption(
     `encoder` has both towers (`encoders.pair.Pair`, or a CLIP). `judges` are labelled data: their training pictures
     vote (kNN) and fit the probe; those unlike the pairs tell what was forgotten. `replayed` are pictures for replay to
     rehearse, the pairs' own where None. Writes the run folder `out`. Raises, before anything is written, what
-    `caption_before.foresee` raises, and R01 for a folder that holds something; `Interrupted` (exit 4) when a signal
-    asked for an end.
+    `caption_before.foresee` and `device.on` raise, and R01 for a folder that holds something; `Interrupted` (exit 4)
+    when a signal asked for an end.
     """
     began = time.monotonic()
     settings, machine, watch = how or (Settings(), Machine(), Watch())
+    on(encoder, machine)
     pairs = foresee(encoder, pairs, recipes, judges, settings.alphas, watch)
     named = {data.name: data for data in judges}
     vision, text = (encoder.vision, encoder.reader.spec) if isinstance(encoder, Pair) else (encoder, None)

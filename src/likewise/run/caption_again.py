@@ -15,6 +15,7 @@ from likewise.errors import ConfigError
 from likewise.recipe import Captioning, Machine
 from likewise.run.adapt import Run
 from likewise.run.again import described, walked
+from likewise.run.device import on
 from likewise.run.results import ood_mean, read_report
 from likewise.run.stage import Job
 from likewise.run.tower import load_tower
@@ -25,7 +26,7 @@ from likewise.run.watch import Stop, Watch
 
 def judge(path: Path, data: Dataset, machine: Machine, watch: Watch) -> list[dict[str, Any]]:
     """Every metric of a run's tuned tower on other labelled data, whose training pictures vote. Writes nothing."""
-    encoder, chosen = load_tower(path), Run.load(path).results["chosen"]
+    encoder, chosen = on(load_tower(path), machine), Run.load(path).results["chosen"]
     with Stop() as stop:
         job = _job(encoder, data, machine, watch, stop)
         return Judge(data.name, data, first=True).rows(
@@ -47,7 +48,7 @@ def interpolate(
     if encoder.spec.digest != experiment.encoder_digest:
         raise ConfigError(f"{experiment.encoder} is not the encoder that {path} was made with "
                           f"({encoder.spec.digest}, then {experiment.encoder_digest}).", "M02")  # fmt: skip
-    encoder.module.to(machine.device)
+    on(encoder, machine)
     rows: list[dict[str, Any]] = []
     data = [described(path / "data" / judge, judge) for judge in results["judges"]]
     judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
