@@ -10,10 +10,11 @@ from likewise.data.captions import Pairs
 from likewise.data.records import Dataset, Split
 from likewise.encoder import Encoder
 from likewise.errors import UsageError, near
-from likewise.recipe import Machine, Recipe
+from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import LADDERS, RECIPES, for_captions, get
+from likewise.recommend import Priority, recommend
 from likewise.report import write_report
-from likewise.run.adapt import Run, Settings
+from likewise.run.adapt import BASELINE, Run, Settings
 from likewise.run.adapt import adapt as run_adapt
 from likewise.run.caption import ALPHAS
 from likewise.run.caption import caption as run_caption
@@ -60,6 +61,27 @@ def ladder(methods: str | Mapping[str, Recipe] | Recipe | None, effort: str, rat
     return {name: get(name, rate_scale) for name in names}
 
 
+AUTO = "auto"
+"""The recipe that `likewise.recommend` names for the data."""
+
+
+def advised(
+    encoder: Encoder, data: Dataset, out: Path, *, priority: Priority = "balanced", machine: Machine | None = None,
+    **settings: Any,
+) -> tuple[dict[str, Recipe], dict[str, Any]]:  # fmt: skip
+    """The recommended recipe by name, and the recommendation as plain data; of a run to be resumed the recipe that it
+    had, and nothing. `settings` and errors as `adapt`'s and `recommend`'s.
+    """
+    if settings.get("resume") and (out / "config.yaml").is_file():
+        had = Experiment.read(out / "config.yaml").recipes
+        return {name: recipe for name, recipe in had.items() if name != BASELINE or len(had) == 1}, {}
+    given = Settings.parse(settings, "settings")
+    if given.shots or given.shot_index:
+        data = data.few(given.shots, given.seed, given.allow_short, given.shot_index)
+    found = recommend(encoder, data, priority=priority, time_limit=given.time_limit, machine=machine, seed=given.seed)
+    return {found.method: found.recipe}, found.tree()
+
+
 def adapt(
     encoder: Encoder,
     data: Dataset,
@@ -72,11 +94,16 @@ def adapt(
 ) -> Run:
     """Train the recipes (by default the standard ladder), choose on select, read report splits once, write a report.
 
-    `settings` are `Settings` fields (seed, shots, alphas, time_limit, resume, overwrite) and `effort`. Raises
-    `LikewiseError` as documented in `likewise.run.adapt.adapt`.
+    `settings` are `Settings` fields (seed, shots, alphas, time_limit, resume, overwrite) and `effort`; with the recipe
+    "auto", which is the one that `likewise.recommend` names, `priority` too. Raises `LikewiseError` as documented in
+    `likewise.run.adapt.adapt` and `likewise.recommend.recommend`.
     """
-    recipes = ladder(recipe, settings.pop("effort", "standard"), encoder.rate_scale)
     folder = Path(out) if out is not None else next_folder(Path(data.name).stem)
+    if recipe == AUTO:
+        recipes, settings["advice"] = advised(encoder, data, folder, machine=machine, **settings)
+        settings.pop("priority", None)
+    else:
+        recipes = ladder(recipe, settings.pop("effort", "standard"), encoder.rate_scale)
     run = run_adapt(
         encoder, data, recipes, folder, settings=Settings.parse(settings, "settings"), machine=machine, watch=watch
     )
@@ -138,7 +165,7 @@ def caption(
     if replayed is not None:
         check_replays(recipe)
     data = [judges] if isinstance(judges, Dataset) else list(judges)
-    folder = Path(out) if out is not None else next_folder(Path(pairs.name).stem)
+    folder = Path(out) if out is not None else next_folder(pairs.name)
     how = Settings.parse({"alphas": ALPHAS, **settings}, "settings"), machine, watch
     run = run_caption(encoder, pairs, recipe, data, folder, replayed=replayed, how=how)
     write_report([run.path], run.path / "report.html")

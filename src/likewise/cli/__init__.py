@@ -26,6 +26,7 @@ likewise train flyp photos/ stages.0.fit.lr=1e-4
 likewise predict runs/photos-01 new.jpg        with the adapted model
 likewise caption icon-captions --eval iconshift   tune a vision encoder on captions
 likewise regime photos/                        how much data, and how like the pretraining
+likewise recommend photos/                     which recipe for it, and why
 likewise bench offline --jobs 2                every method in every regime, as one table
 """
 

@@ -1,17 +1,18 @@
-"""`regime`: where data lies, before anything is trained."""
+"""`regime` and `recommend`: where data lies and what follows from it, before anything is trained."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from likewise.cli.data import Classes, Data, Json, Seed, Templates, open_data, source_options
-from likewise.cli.jobs import Device, EncoderName, Workers, machine_for
+from likewise.cli.jobs import AllowShort, Device, EncoderName, Limit, PriorityOption, Workers, machine_for, priority_of
 
 if TYPE_CHECKING:
-    from likewise.recommend import Regime
+    from likewise.recommend import Recommendation, Regime
 
 Reference = Annotated[
     str, typer.Option(help="Data whose training pictures stand for the encoder's pretraining (ours carry their own).")
@@ -76,4 +77,56 @@ def told(found: Regime, encoder: str) -> str:
     return "\n".join(lines)
 
 
-COMMANDS = (regime,)
+def recommend(
+    data: Data, encoder: EncoderName = "icon-clip", priority: PriorityOption = "balanced", time_limit: Limit = "",
+    shots: Annotated[int, typer.Option(help="Training pictures a class, as you will adapt with; 0: all.")] = 0,
+    allow_short: AllowShort = False, classes: Classes = "", templates: Templates = "", seed: Seed = 0, json_: Json = False,
+    device: Device = "auto", workers: Workers = 0,
+) -> int:  # fmt: skip
+    """Which recipe for this data, how long it takes here, and why."""
+    from likewise import encoders
+    from likewise.cli.terminal import Bars, seconds
+    from likewise.cli.terminal import out as screen
+    from likewise.recommend import recommend as find
+
+    aim, limit = priority_of(priority), seconds(time_limit) if time_limit else 0.0
+    machine = machine_for(device, workers)
+    with Bars(quiet=json_) as watch:
+        model = encoders.load(encoder)
+        model.module.to(machine.device)
+        source = source_options(classes=classes, templates=templates, rest=("1%", "skip", seed))
+        opened = open_data(data, [], source, watch)
+        opened = opened.few(shots, seed, allow_short) if shots else opened
+        found = find(model, opened, priority=aim, time_limit=limit, machine=machine, seed=seed)
+    if json_:
+        print(json.dumps(found.tree()))
+    else:
+        same = {"--encoder": encoder, "--shots": str(shots), "--classes": classes, "--templates": templates}
+        usual = {"--encoder": "icon-clip", "--shots": "0", "--classes": "", "--templates": ""}
+        again = [part for name, value in same.items() if value != usual[name] for part in (name, value)]
+        again += ["--allow-short"] if allow_short else []
+        screen.print(advised(found, data, again), markup=False, soft_wrap=True)
+    return 0
+
+
+def advised(found: Recommendation, data: str, again: list[str]) -> str:
+    """The recommendation in words: what, at what cost, why, and the commands that follow it or test it."""
+    from likewise.report.words import seconds
+
+    cost = found.cost
+    steps = f" ({cost.steps:,} steps of {max(cost.step):.2f} s)" if cost.step else ""
+    lines = [
+        f"recipe   {found.method}: {found.recipe.title}, {found.trains:,} numbers train",
+        f"cost     about {seconds(cost.seconds)} here: {seconds(cost.training)} to train{steps}, {seconds(cost.judging)} to "
+        "judge; measured on three batches",
+        "why",
+        *(f"  - {reason}" for reason in found.reasons),
+        "  - Advice is where to start: on data that it did not know it was 3 points behind the best recipe on average.",
+        f"do it    {shlex.join(['likewise', 'train', found.method, data, *found.edits, *again])}",
+    ]
+    rivals = [name for name in found.ranking.order if name != "zero-shot"][:4]
+    lines.append(f"compare  {shlex.join(['likewise', 'adapt', data, '--methods', ','.join(rivals), *again])}")
+    return "\n".join(lines)
+
+
+COMMANDS = (regime, recommend)

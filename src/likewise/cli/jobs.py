@@ -82,19 +82,21 @@ def priority_of(text: str) -> Priority:
     raise UsageError("C01", f"no priority «{text}».{near(text, PRIORITIES)} Priorities: {', '.join(PRIORITIES)}.")
 
 
-def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
+def _go(choose: Callable[[Encoder], dict[str, Recipe]] | None, encoder: str, data: str, ood: list[str], source: dict[str, object], out: str,
         rest: dict[str, Any]) -> int:  # fmt: skip
-    """Open, run, report, print: what `adapt` and `train` share."""
-    from likewise.api import adapt, last_folder, next_folder, sweep
+    """Open, run, report, print: what `adapt` and `train` share. Without `choose` the recipe is the recommended one."""
+    from likewise.api import adapt, advised, last_folder, next_folder, sweep
     from likewise.cli.terminal import Bars, comparison
     from likewise.cli.terminal import out as screen
     from likewise.encoders import load
     from likewise.run.device import on
 
     as_json, dry, machine, grid = rest.pop("json"), rest.pop("dry"), rest.pop("machine"), rest.pop("cells")
+    priority = rest.pop("priority", "balanced")
+    only = {"shots": grid["shots"][0], "seed": grid["seeds"][0]}
     with Bars(quiet=as_json) as watch:
         model = load(encoder)
-        recipes = choose(model)
+        recipes = choose(model) if choose else {}
         opened = open_data(data, ood, source, watch)
         on(model, machine)
         watch.say(f"encoder {model.spec.name}: {sum(p.numel() for p in model.module.parameters()):,} numbers, "
@@ -102,6 +104,11 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
                   + (f", learning rates times {model.rate_scale:g}" if model.rate_scale != 1 else ""))  # fmt: skip
         name = Path(data).stem or "run"
         folder = Path(out) if out else last_folder(name) if rest["resume"] else next_folder(name)
+        if not choose:
+            recipes, advice = advised(model, opened, folder, priority=priority, machine=machine, **only, **rest)
+            rest["advice"] = advice
+            for line in (f"recommended: {', '.join(recipes)}", *advice.get("reasons", ())):
+                watch.say(line)
         if dry:
             from likewise.cli.show import describe
             from likewise.run.before import foresee
@@ -119,7 +126,7 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
         if many(grid):
             swept = sweep(model, opened, recipes, folder, **grid, **rest)
         else:
-            run = adapt(model, opened, recipes, folder, shots=grid["shots"][0], seed=grid["seeds"][0], **rest)
+            run = adapt(model, opened, recipes, folder, **only, **rest)
     if many(grid):
         return tell(swept, as_json)
     chosen = run.results["chosen"]
@@ -146,6 +153,8 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]], encoder: str, data: str,
 def adapt(
     further: typer.Context, data: Data, output: Out = "", encoder: EncoderName = "icon-clip", ood: Ood = [],
     methods: Annotated[str, typer.Option(help="Names with commas, instead of an effort's ladder (likewise ls methods).")] = "",
+    recipe: Annotated[str, typer.Option(help="One only: auto (what likewise recommend names), a name, or a YAML file.")] = "",
+    priority: PriorityOption = "balanced",
     effort: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
     shots: Shots = "0", shot_index: ShotIndex = "", allow_short: AllowShort = False, seed: OneSeed = None, seeds: Seeds = "",
     time_limit: Limit = "", resume: Resume = False, overwrite: Overwrite = False, dry_run: DryRun = False, json_: Json = False, device: Device = "auto", workers: Workers = 0,
@@ -153,17 +162,28 @@ def adapt(
     classes: Classes = "", templates: Templates = "", max_bad: MaxBad = "1%", on_bad_image: OnBad = "skip",
 ) -> int:  # fmt: skip
     """Compare the methods on your data, in and out of distribution, choose one honestly, and keep the adapted model."""
-    from likewise.api import ladder
+    from likewise.api import AUTO, ladder
     from likewise.cli.terminal import seconds
 
     if further.args:
         raise UsageError("U01", _too_much(data, further.args))
+    if recipe and methods:
+        raise UsageError("U01", "--recipe names one recipe and --methods several to compare; give one of them.")
     grid = cells(shots, seed, seeds)
     source = source_options(
         image_col, label_col, group_col, image_root, classes, templates, (max_bad, on_bad_image, grid["seeds"][0])
     )
     rest = {"cells": grid, "allow_short": allow_short, "shot_index": shot_index, "resume": resume, "overwrite": overwrite, "dry": dry_run,
             "json": json_, "time_limit": seconds(time_limit) if time_limit else 0.0, "machine": machine_for(device, workers)}  # fmt: skip
+    if recipe == AUTO:
+        if many(grid):
+            raise UsageError(
+                "U01", "--recipe auto advises for one amount of data. Name methods for a sweep: --methods."
+            )
+        return _go(None, encoder, data, ood, source, output, {**rest, "priority": priority_of(priority)})
+    if recipe:
+        recipe_of(recipe)  # a wrong name is told before anything is opened
+        return _go(lambda m: dict([recipe_of(recipe, m.rate_scale)]), encoder, data, ood, source, output, rest)
     return _go(
         lambda model: ladder(methods or None, effort, model.rate_scale), encoder, data, ood, source, output, rest
     )

@@ -62,6 +62,7 @@ class Run:
     environment: Mapping[str, Any]
     audit: Mapping[str, Any]
     access: Sequence[Mapping[str, Any]]
+    advice: Sequence[str]
     names: Sequence[str]
     folders: Sequence[str]
     manifest: Mapping[str, Sequence[Any]]
@@ -162,6 +163,7 @@ def read_run(folder: Path) -> Run:
         environment=_optional(folder / "environment.json", {}),
         audit=_optional(folder / "data" / "audit.json", {}),
         access=_optional(folder / "data" / "access.json", []),
+        advice=_optional(folder / "recommendation.json", {}).get("reasons", []),
         names=classes.get("names", []),
         folders=classes.get("folders", classes.get("names", [])),
         manifest=_manifest(folder / "data" / "split.parquet"),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from likewise import files
 from likewise.config import Config
 from likewise.data.indices import file_of
@@ -31,6 +33,7 @@ from likewise.run.tuned import Tuned, point, points
 from likewise.run.watch import Stop, Watch
 
 BASELINE = "zero-shot"
+ADVICE = "recommendation.json"
 
 
 @dataclass
@@ -72,6 +75,8 @@ class Settings(Config):
     resume: bool = False
     overwrite: bool = False
     command: str = ""
+    advice: dict[str, Any] = Field(default_factory=dict)
+    """Why these recipes, where that was asked of `likewise.recommend`; kept beside the results."""
 
 
 def make_experiment(encoder: Encoder, data: Dataset, recipes: Mapping[str, Recipe], **rest: Any) -> Experiment:
@@ -134,6 +139,8 @@ def _adapt(
     files.write_text(out / "STATUS", "running\n")
     prompts = fill(data.templates, data.classes.names)
     describe(out, {"": data}, settings.command)
+    if settings.advice:
+        files.write_json(out / ADVICE, settings.advice)
     limit = began + settings.time_limit if settings.time_limit else float("inf")
     with Stop() as stop, ending(out):
         repeated = shared_starts(experiment.recipes, settings.seed)

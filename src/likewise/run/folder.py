@@ -8,8 +8,10 @@ from likewise import files
 from likewise.errors import ConfigError, UsageError
 from likewise.recipe import Captioning, Experiment
 
-OURS = ("config.yaml", "STATUS", "command.txt", "environment.json", "choice.json", "results.json", "interpolation.json",
-        "neighbours.json", "report.html", "report.md", "data", "methods", "model")  # fmt: skip
+OURS = (
+    "config.yaml", "STATUS", "command.txt", "environment.json", "choice.json", "results.json", "interpolation.json",
+    "episodes.json", "neighbours.json", "recommendation.json", "report.html", "report.md", "data", "methods", "model",
+)  # fmt: skip
 """Everything that a run writes. --overwrite removes these and nothing else."""
 
 
