@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from likewise import files
+from likewise.bench.episodic import answer, answered, check
 from likewise.data.indices import GET, file_of
 from likewise.data.records import Dataset
 from likewise.datasets import DATASETS
@@ -50,9 +51,10 @@ def state(cell: Cell, out: Path) -> State:
     folder = out / cell.folder
     if (folder / FAILED).exists():
         return State("failed", files.read_json(folder / FAILED)["reason"])
-    if (folder / "results.json").exists():
+    if (folder / "results.json").exists() and answered(cell, folder):
         return State("done")
-    if why := "; ".join(filter(None, (missing(cell.dataset), unchosen(cell)))):
+    lost = (missing(cell.dataset), unchosen(cell), missing(cell.episodes.of) if cell.episodes else "")
+    if why := "; ".join(filter(None, lost)):
         return State("no data", why)
     return State("begun" if (folder / "STATUS").exists() else "to do")
 
@@ -127,22 +129,10 @@ def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str
     A failure is written into the folder; a folder that another process holds, or that answers another question, is left
     alone. Raises `Interrupted`.
     """
-    folder, machine = out / cell.folder, how.machine
+    folder = out / cell.folder
     torch.set_num_threads(how.threads)
     try:
-        encoder, data = _encoder(cell.encoder), _data(cell.dataset)
-        encoder.module.to(machine.device)
-        if cell.block.most:
-            data = data.thinned({name: n for name, n in cell.block.most.items() if name in _splits(data)}, "bench")
-        recipe = cell.method.recipe(encoder.rate_scale, cell.block.epochs, cell.block.batch)
-        settings = Settings(
-            seed=cell.seed, shots=cell.shots, allow_short=cell.block.allow_short, shot_index=_index(cell),
-            alphas=cell.block.alphas, resume=(folder / "STATUS").exists(), command=f"likewise bench: {cell}",
-        )  # fmt: skip
-        run = adapt(
-            encoder, data, {cell.method.called: recipe}, folder, settings=settings, machine=machine, watch=watch
-        )
-        reason = str(run.results["skipped"].get(cell.method.called, ""))
+        reason = _run(cell, folder, how.machine, watch or Watch())
     except Interrupted:
         raise
     except LikewiseError as error:
@@ -153,6 +143,25 @@ def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str
         files.write_json(folder / FAILED, {"reason": reason})
     elif not how.keep:
         thin(folder)
+    return reason
+
+
+def _run(cell: Cell, folder: Path, machine: Machine, watch: Watch) -> str:
+    """The cell's run, and then its episodes. Returns "" or why its method was left out. Raises `LikewiseError`."""
+    encoder, data, asked = _encoder(cell.encoder), _data(cell.dataset), cell.episodes
+    encoder.module.to(machine.device)
+    if cell.block.most:
+        data = data.thinned({name: n for name, n in cell.block.most.items() if name in _splits(data)}, "bench")
+    novel = check(asked, _data(asked.of), data.classes) if asked else None
+    recipe = cell.method.recipe(encoder.rate_scale, cell.block.epochs, cell.block.batch)
+    settings = Settings(
+        seed=cell.seed, shots=cell.shots, allow_short=cell.block.allow_short, shot_index=_index(cell),
+        alphas=cell.block.alphas, resume=(folder / "STATUS").exists(), command=f"likewise bench: {cell}",
+    )  # fmt: skip
+    run = adapt(encoder, data, {cell.method.called: recipe}, folder, settings=settings, machine=machine, watch=watch)
+    reason = str(run.results["skipped"].get(cell.method.called, ""))
+    if novel and not reason and not answered(cell, folder):
+        answer(cell, folder, encoder, novel, machine, watch)
     return reason
 
 
@@ -173,7 +182,7 @@ def _encoder(name: str) -> Encoder:
     return load(name)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # what cells train on, and their episodes' new classes
 def _data(name: str) -> Dataset:
     base, finish = corrupting(name)
     return finish(DATASETS[base]() if base in DATASETS else Dataset.open(Path(base)))

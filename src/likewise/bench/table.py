@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from likewise import files
 from likewise.bench.cells import state
+from likewise.bench.episodic import EPISODES
 from likewise.metrics import FEWEST, half_width
 from likewise.run.results import find
 from likewise.suites import Cell, Expect, Suite
@@ -19,7 +21,9 @@ PLAIN = "accuracy"
 
 
 class Line(NamedTuple):
-    """One number of the table, over the seeds that are done. `half` is half of the 95 % t-interval over seeds."""
+    """One number of the table, over the seeds that are done. `half` is half of the 95 % t-interval over seeds; of one
+    seed it is NaN, or that over episodes.
+    """
 
     encoder: str
     dataset: str
@@ -31,6 +35,16 @@ class Line(NamedTuple):
     half: float
     seeds: int
     n: int
+
+
+class Number(NamedTuple):
+    """One number of one cell. `half`, of episodes alone, is half of the 95 % interval over these."""
+
+    domain: str
+    metric: str
+    value: float
+    n: int
+    half: float
 
 
 class Check(NamedTuple):
@@ -57,24 +71,30 @@ class Check(NamedTuple):
 
 def lines(cells: Iterable[Cell], out: Path, alpha: float | None = None) -> list[Line]:
     """Every number of the cells that are done, in their order, failed ones left out; at `alpha` where one is given."""
-    values: dict[tuple[str, str, int, str, str, str], list[tuple[float, int]]] = {}
+    values: dict[tuple[str, str, int, str, str, str], list[Number]] = {}
     for cell in cells:
         if state(cell, out).kind == "done":
             folder, at = out / cell.folder, cell.method.alpha if alpha is None else alpha
-            changed = (folder / "results.json").stat().st_mtime_ns
-            for domain, metric, value, n in _numbers(folder, changed, cell.method.called, at):
-                key = cell.encoder, cell.dataset, cell.shots, cell.method.called, domain, metric
-                values.setdefault(key, []).append((value, n))
+            for number in _numbers(folder, _changed(folder), cell.method.called, at, cell.episodes is not None):
+                key = cell.encoder, cell.dataset, cell.shots, cell.method.called, number.domain, number.metric
+                values.setdefault(key, []).append(number)
     found = []
     for key, rows in values.items():
-        shares_S = [value for value, _ in rows]
-        found.append(Line(*key, sum(shares_S) / len(rows), half_width(shares_S), len(rows), rows[0][1]))
+        shares_S = [number.value for number in rows]
+        half = rows[0].half if len(rows) == 1 else half_width(shares_S)
+        found.append(Line(*key, sum(shares_S) / len(rows), half, len(rows), rows[0].n))
     return found
 
 
+def _changed(folder: Path) -> tuple[int, ...]:
+    """When the files with a cell's numbers were written."""
+    paths = (folder / "results.json", folder / EPISODES)
+    return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+
+
 @functools.cache
-def _numbers(folder: Path, changed: int, called: str, alpha: float | None) -> list[tuple[str, str, float, int]]:
-    """Each domain's own metric, at `alpha` or the one chosen; where that is another, accuracy too.
+def _numbers(folder: Path, changed: tuple[int, ...], called: str, alpha: float | None, episodes: bool) -> list[Number]:
+    """Each domain's own metric, at `alpha` or the one chosen; where that is another, accuracy too; then `episodes`.
 
     A table is written after every cell, and a cell's results are read again only where they `changed`.
     """
@@ -88,7 +108,10 @@ def _numbers(folder: Path, changed: int, called: str, alpha: float | None) -> li
         own = ways.get(domain, {"metric": PLAIN})["metric"]
         for metric in dict.fromkeys((own, PLAIN)):
             if r := find(rows, domain=domain, metric=metric):
-                found.append((domain, metric, r["value"], r["n"]))
+                found.append(Number(domain, metric, r["value"], r["n"], float("nan")))
+    if episodes:
+        rows = [r for r in files.read_json(folder / EPISODES)["rows"] if r["alpha"] == alpha]
+        found += [Number(r["domain"], r["metric"], r["value"], r["n"], (r["high"] - r["low"]) / 2) for r in rows]
     return found
 
 
@@ -113,7 +136,8 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
     parts = [f"# {suite.title}", "", *filter(None, [suite.paper, suite.about]), ""]
     if suite.departs:
         parts += [f"Departs: {suite.departs}", ""]
-    parts += [f"Percent, mean over seeds, with half of the 95 % t-interval over seeds from {FEWEST} seeds on.", ""]
+    said = f"Percent, mean over seeds, with half of the 95 % t-interval over seeds from {FEWEST} seeds on"
+    parts += [f"{said}; of episodes from one seed, over these." if suite.episodes else f"{said}.", ""]
     for encoder, shots in dict.fromkeys((line.encoder, line.shots) for line in found):
         own = [line for line in found if (line.encoder, line.shots) == (encoder, shots)]
         parts += [f"## {encoder}, {f'{shots} shots' if shots else 'all pictures'}", "", _grid(own), ""]
@@ -143,7 +167,8 @@ def _grid(found: Sequence[Line]) -> str:
 def _said(line: Line | None) -> str:
     if line is None:
         return "–"
-    return f"{100 * line.mean:.1f}" + (f" ± {100 * line.half:.1f}" if line.seeds >= FEWEST else "")
+    known = line.seeds >= FEWEST or (line.seeds == 1 and not math.isnan(line.half))
+    return f"{100 * line.mean:.1f}" + (f" ± {100 * line.half:.1f}" if known else "")
 
 
 def _published(found: Sequence[Check]) -> str:

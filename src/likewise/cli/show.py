@@ -165,7 +165,8 @@ def _missing(suite: Suite) -> list[str]:
     from likewise.bench.cells import missing, unchosen
 
     cells = suite.cells
-    return sorted({c.dataset for c in cells if missing(c.dataset)} | {c.shot_index for c in cells if unchosen(c)})
+    names = {c.dataset for c in cells} | {c.episodes.of for c in cells if c.episodes}
+    return sorted({name for name in names if missing(name)} | {c.shot_index for c in cells if unchosen(c)})
 
 
 def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:

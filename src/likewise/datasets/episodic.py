@@ -1,7 +1,7 @@
 """Data for few-shot episodes: miniImageNet and CUB-200-2011, each in base classes to train on and novel ones.
 
 A head knows no classes but those that it is trained on, so base, validation and novel classes are datasets of their
-own: a run on the base classes, then `likewise.episodes` on the features of the novel ones' `id`.
+own: a run on the base classes, then episodes on the features of the novel ones' `id`, as kim-tables-2-4 asks them.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ CUBS = ("CUB_200_2011", "cub/CUB_200_2011", "CUB_200_2011/CUB_200_2011", "cub200
 CUB_NEEDS = ("images.txt", "image_class_labels.txt", "classes.txt", "train_test_split.txt", "images")
 CUB_GET = "CUB_200_2011.tgz from https://data.caltech.edu/records/65de6-vp158"
 CUB_PAPER = "Wah et al. 2011, The Caltech-UCSD Birds-200-2011 dataset, CNS-TR-2011-001"
-WHOLE = "For episodes; see `likewise.episodes`. It has nothing to train or to select on. "
+WHOLE = "For episodes (`likewise.episodes`, the suite kim-tables-2-4). It has nothing to train or to select on. "
 
 
 def _mini_entry(name: str, title: str, part: str, counts: dict[str, int], classes: str, notes: str) -> Named:

@@ -86,6 +86,24 @@ class Block(Config):
         return [Cell(self, *one) for one in each]
 
 
+class Episodes(Config):
+    """Few-shot episodes of classes that nobody was trained on, asked of the image tower that a cell leaves.
+
+    They are `likewise.episodes.episodes`, as Kim et al. (2021, Tables 3 and 4) have them: 600 of 5 ways.
+    """
+
+    of: str
+    """The data set of the new classes: a name or a path. All its pictures are drawn from but those of shifts."""
+    shots: tuple[int, ...] = Field((1, 5), min_length=1)
+    ways: int = Field(5, ge=2)
+    queries: int = Field(15, ge=1)
+    count: int = Field(600, ge=1)
+
+    def called(self, shots: int) -> str:
+        """What the measure is called in results and tables."""
+        return f"{self.ways}-way-{shots}-shot"
+
+
 class Cell(NamedTuple):
     """One run of a suite: a run folder of its own."""
 
@@ -97,6 +115,8 @@ class Cell(NamedTuple):
     method: Method
     shot_index: str = ""
     """Where its pictures are named (`Suite.shot_index`); "" where they are drawn by key."""
+    episodes: Episodes | None = None
+    """Asked when its run is done (`Suite.episodes`)."""
 
     @property
     def key(self) -> tuple[str, str, int, int, str]:
@@ -110,7 +130,8 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         shots = f"{self.shots} shots" if self.shots else "all pictures"
-        return f"{self.encoder} on {self.dataset}, {shots}, seed {self.seed}: {self.method.called}"
+        then = f", then episodes of {self.episodes.of}" if self.episodes else ""
+        return f"{self.encoder} on {self.dataset}, {shots}, seed {self.seed}: {self.method.called}{then}"
 
 
 class Expect(Config):
@@ -152,13 +173,21 @@ class Suite(Config):
     shot_index: dict[str, str] = Field(default_factory=dict)
     """By data set, a published choice of its shots (`likewise.data.indices`): a file, or a folder of files; as it
     stands here or below a root of LIKEWISE_DATA. A data set that is not named draws by key."""
+    episodes: dict[str, Episodes] = Field(default_factory=dict)
+    """By the data set that cells train on, what new classes they are then asked about."""
     expect: tuple[Expect, ...] = ()
 
     @property
     def cells(self) -> list[Cell]:
         """Every cell, block by block."""
-        every = [cell for block in self.blocks for cell in block.cells]
-        return [c._replace(shot_index=self.shot_index.get(c.dataset, "") if c.shots else "") for c in every]
+        return [
+            cell._replace(
+                shot_index=self.shot_index.get(cell.dataset, "") if cell.shots else "",
+                episodes=self.episodes.get(cell.dataset),
+            )
+            for block in self.blocks
+            for cell in block.cells
+        ]
 
     @model_validator(mode="after")
     def _meets(self) -> Suite:
@@ -166,8 +195,9 @@ class Suite(Config):
         data = {name for block in self.blocks for name in block.datasets}
         if again := next((cell for cell, count in Counter(cell.key for cell in self.cells).items() if count > 1), None):
             raise ValueError(f"{' '.join(map(str, again))} is asked twice; give one of its methods a name of its own")
-        if strange := next((name for name in self.shot_index if name not in data), None):
-            raise ValueError(f"shots are published for «{strange}», which is not among the data.{near(strange, data)}")
+        for what, named in (("shots are published for", self.shot_index), ("episodes come after", self.episodes)):
+            if strange := next((name for name in named if name not in data), None):
+                raise ValueError(f"{what} «{strange}», which is not among the data.{near(strange, data)}")
         for expected in self.expect:
             if expected.method not in methods:
                 raise ValueError(f"a number is expected of «{expected.method}», which is not among the methods")
