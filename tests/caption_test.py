@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import likewise as lw
 from likewise.cli import run as cli
 from likewise.data.captions import Pairs, from_classes
 from likewise.data.records import Dataset, Split
 from likewise.encoder import Encoder
-from likewise.errors import UsageError
+from likewise.errors import ConfigError, UsageError
 from likewise.export.source import open_source
 from likewise.heads import unit
 from likewise.judge import Labelled, knn
@@ -168,11 +170,16 @@ def test_a_tower_with_and_without_folding_answers_the_same(
 
 
 def test_going_back_gives_the_same_numbers(run: Run, data: Dataset) -> None:
-    found = interpolate(run.path, (0.5,), Machine(), Watch(), ["caption-ln"])
+    """All of them, retrieval too, of a method by its short name."""
+    found = interpolate(run.path, (0.0, 0.5), Machine(), Watch(), ["ln"])
+    keys = ("method", "alpha", "split", "domain", "metric")
+    assert {tuple(r[k] for k in keys) for r in found["rows"]} == {
+        tuple(r[k] for k in keys) for r in run.results["rows"] if r["method"] == "caption-ln" and r["alpha"] != 1
+    }
     for r in found["rows"]:
-        if r["domain"] != "ood-mean":
-            want = {k: r[k] for k in ("method", "alpha", "split", "domain", "metric")}
-            assert r["value"] == pytest.approx(value(run, **want)), want
+        want = {k: r[k] for k in keys}
+        assert r["value"] == pytest.approx(value(run, **want)), want
+    assert {r["metric"] for r in found["rows"] if r["domain"] == "captions"} >= {"i2t@1", "t2i@1"}
     rows = judge(run.path, data, Machine(), Watch())
     chosen = {k: run.results["chosen"][k] for k in ("method", "alpha")}
     for metric in KNN:
@@ -251,7 +258,7 @@ def test_the_command_on_class_folders(stones: Path, data: Dataset, tmp_path: Pat
 
 def test_votes_of_more_neighbours_than_there_are_are_said(run: Run, data: Dataset) -> None:
     n = len(data.train)
-    assert run.results["cut"][0] == f"colours: knn@20, knn@100, knn@200 are votes of all its {n} training pictures"
+    assert run.results["notes"][0] == f"colours: knn@20, knn@100, knn@200 are votes of all its {n} training pictures"
     assert "votes of all its" in (run.path / "report.html").read_text()
 
 
@@ -259,3 +266,46 @@ def test_the_later_neighbours_are_a_tuned_encoders(run: Run) -> None:
     of = json.loads((run.path / "neighbours.json").read_text())["of"]
     assert of["method"] in run.results["methods"]
     assert of["alpha"] > 0
+
+
+def test_going_back_says_what_is_not_as_it_was(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"has no method «lm»\..*Methods of this run with a path: caption-ln, caption"):
+        interpolate(run.path, (0.5,), Machine(), Watch(), ["lm"])
+    config = run.path / "config.yaml"
+    before = config.read_text()
+    text = yaml.safe_load(before)["digests"]["text"]
+    config.write_text(before.replace(text, "f" * len(text)))
+    try:
+        with pytest.raises(ConfigError, match=f"is not the text that .* was made with.*{'f' * len(text)}"):
+            interpolate(run.path, (0.5,), Machine(), Watch(), ["ln"])
+    finally:
+        config.write_text(before)
+
+
+def test_the_table_of_a_path_has_retrieval_beside_the_domains(run: Run, capsys: Any) -> None:
+    assert cli(["interpolate", str(run.path), "--alpha", "0,0.5", "--method", "film-blocks"]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    heads = ["method", "alpha", "select", "id", "dark", "elsewhere:id", "ood-mean", "i2t@1", "t2i@1"]
+    assert first.split() == heads
+    assert [line.split()[:2] for line in rest if "caption-" in line] == [
+        ["caption-film-blocks", alpha] for alpha in ("0", "0.5")
+    ]
+
+
+def test_points_are_those_that_were_asked_and_a_method_without_a_path_says_so(
+    fresh: Callable[[str], Encoder], data: Dataset, pairs: Pairs, tmp_path: Path
+) -> None:
+    plain = shrunk(for_captions("ln")[1])
+    recipes = {"caption-ln": plain, "endless": plain.model_copy(update={"merge": None, "no_merge": "it bends"})}
+    found = lw.caption(fresh("with-vit"), pairs, recipes, data, tmp_path / "run", alphas=(0.0, 0.5))
+    asked = {("pretrained", None), ("caption-ln", 0.0), ("caption-ln", 0.5), ("endless", 1.0)}
+    assert {(r["method"], r["alpha"]) for r in found.results["rows"]} == asked
+    page, text = ((found.path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    said = (
+        "endless stands at alpha 1 alone, where training left it: it has no path to the pretrained encoder (it bends)"
+    )
+    assert said in found.results["notes"]
+    assert f'<p class="note">{said}.</p>' in page
+    assert "norms α\u202f=\u202f0.5 |" in text
+    ends = re.findall(r"([\w-]+) [\d.]+ % at alpha ([\d.]+)[,.] ", page)
+    assert set(ends) == {("caption-ln", "0.5"), ("endless", "1")}

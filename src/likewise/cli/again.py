@@ -20,7 +20,11 @@ def eval_(
     run: Annotated[Path, typer.Argument(help="A run folder.")], data: Data, image_col: ImageCol = "", label_col: LabelCol = "",
     image_root: ImageRoot = "", json_: Json = False, device: Device = "auto", workers: Workers = 0,
 ) -> int:  # fmt: skip
-    """Judge a run's adapted model on any labelled data, under the model's own class table."""
+    """Judge a run's model on any labelled data.
+
+    Of adapt: its answers, under the model's own class table. Of caption: its tower's features, by neighbours, probe and
+    centroids; the data's own training pictures vote.
+    """
     from likewise.cli.terminal import listing, percent
     from likewise.cli.terminal import out as screen
     from likewise.data.audit import missing
@@ -77,7 +81,7 @@ def _judge(run: Path, data: str, source: dict[str, object], machine: Machine, js
 def interpolate(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     alpha: Annotated[str, typer.Option(help="0:1:0.1 (ends included) or 0,0.5,1.")] = "0:1:0.1",
-    method: Annotated[str, typer.Option("--method", "--methods", help="Only these methods of the run, names with commas.")] = "",
+    method: Annotated[str, typer.Option("--method", "--methods", help="Only these methods of the run, names with commas; caption- may be left out.")] = "",
     json_: Json = False, device: Device = "auto", workers: Workers = 0,
 ) -> int:  # fmt: skip
     """The WiSE path of a run's tuned methods, finely: alpha 0 is the pretrained model, 1 the tuned one."""
@@ -99,7 +103,8 @@ def interpolate(
         print(json.dumps({**found, "out": str(run)}))
         return 0
     rows = found["rows"]
-    domains = list(dict.fromkeys(r["domain"] for r in rows if r["split"] == "report"))
+    domains = list(dict.fromkeys(r["domain"] for r in rows if r["split"] == "report" and r["metric"] == metric))
+    recalled = [m for m in ("i2t@1", "t2i@1") if find(rows, metric=m)]  # of pairs that a caption run holds back
     lines = []
     for name, a in dict.fromkeys((r["method"], r["alpha"]) for r in rows):
         want: dict[str, Any] = {"method": name, "alpha": a, "metric": metric}
@@ -107,8 +112,9 @@ def interpolate(
             percent(find(rows, split="select", **want)),
             *(percent(find(rows, split="report", domain=d, **want)) for d in domains),
         ]
+        cells += [percent(find(rows, **{**want, "metric": m})) for m in recalled]
         lines.append([name, f"{a:g}", *cells])
-    screen.print(listing(("method", "alpha", "select", *domains), lines))
+    screen.print(listing(("method", "alpha", "select", *domains, *recalled), lines))
     return 0
 
 

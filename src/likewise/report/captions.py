@@ -149,8 +149,8 @@ def panel(
     heights = spread([canvas.y(value) + 3.5 for value, _ in ends], 12, canvas.margin[0] + 4, bottom + 2)
     for (_, name), y in zip(ends, heights, strict=True):
         canvas.text(canvas.width - right + 8, y, short(name), "small label", colours[name])
-    told = ", ".join(f"{name} {words.pct(value)} %" for value, name in ends)
-    return canvas.svg(f"{metric} on {domain} along alpha. At alpha 1: {told}. Pretrained {words.pct(base.value)} %.")
+    told = ", ".join(f"{name} {words.pct(s[-1][1].value)} % at alpha {s[-1][0]:g}" for name, s in known.items())
+    return canvas.svg(f"{metric} on {domain} along alpha. {told}. Pretrained {words.pct(base.value)} %.")
 
 
 def window(run: Captions, domains: Sequence[str], metrics: Sequence[str]) -> Point:

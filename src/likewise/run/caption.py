@@ -1,7 +1,5 @@
 """The caption job: an image tower tuned on pictures with captions, chosen and judged by its features alone."""
 
-# D shared width, M texts, N pictures.
-
 from __future__ import annotations
 
 import time
@@ -10,23 +8,20 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from likewise import files
 from likewise.data.captions import Pairs
 from likewise.data.records import ClassTable, Dataset, Split
 from likewise.encoder import Encoder
 from likewise.encoders.pair import Pair
-from likewise.judge import retrieval
-from likewise.predict import features, text_rows
 from likewise.recipe import Captioning, Machine, Recipe
 from likewise.run.adapt import Run, Settings
 from likewise.run.caption_before import foresee
 from likewise.run.choose import Choice, Contender, choose, name_of
 from likewise.run.device import on
 from likewise.run.folder import CAPTIONS, LOCK, open_folder, status
-from likewise.run.protocol import describe, ending, fit_all, shared_starts, write_table
-from likewise.run.results import ood_mean, read_report, row
+from likewise.run.held import held_of, recall, write_pairs
+from likewise.run.protocol import describe, ending, fit_all, shared_starts
+from likewise.run.results import ood_mean, read_report
 from likewise.run.stage import Job
 from likewise.run.tower import neighbours, save_tower
 from likewise.run.tuned import Tuned, standing
@@ -76,7 +71,7 @@ def caption(
         files.write_text(out / "STATUS", "running\n")
         describe(out, named, settings.command)
         files.write_json(out / "data" / "pairs.json", {**pairs.tree(), "audit": pairs.audit.tree()})
-        _write_pairs(out / "data" / "pairs.parquet", pairs)
+        write_pairs(out / "data", pairs)
         repeated = shared_starts(recipes, settings.seed)
         limit = began + settings.time_limit if settings.time_limit else float("inf")
         with Stop() as stop, ending(out):
@@ -95,20 +90,11 @@ def _as_dataset(pairs: Pairs) -> Dataset:
     return Dataset(pairs.name, ClassTable(names=keys, folders=keys), pairs.split, Split("select", "select", ()), [])
 
 
-def _write_pairs(path: Path, pairs: Pairs) -> None:
-    rows = [
-        {"key": r.key, "path": r.path.absolute().as_posix(), "row": r.row, "captions": list(texts), "held": held}
-        for split, captions, held in ((pairs.split, pairs.captions, False), (pairs.held, pairs.held_captions, True))
-        for r, texts in zip(split.records, captions, strict=True)
-    ]
-    write_table(path, pa.Table.from_pylist(rows))
-
-
 def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: Pairs, out: Path) -> dict[str, Any]:
     tuned, skipped = fit_all(experiment.recipes, job, out)
     judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
-    cut = [judge.cut for judge in judges if judge.cut]
-    for said in cut:
+    notes = [judge.cut for judge in judges if judge.cut] + _pathless(tuned)
+    for said in notes:
         job.watch.say(said)
     rows: list[dict[str, Any]] = []
     points = _points(tuned, experiment.alphas)
@@ -126,7 +112,7 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
             for judge in judges:
                 rows += judge.rows(job, method, alpha, report[judge.name], "report")
             if method != BASELINE or not job.encoder.new:  # before training a new projection knows nothing
-                rows += _recall(job, pairs, method, alpha)
+                rows += recall(job, held_of(pairs), method, alpha)
         job.watch.bar("report", done, len(points), name_of(method, alpha))
     firsts = set(report[judges[0].name])
     rows += ood_mean([r for r in rows if r["domain"] in firsts])
@@ -140,7 +126,7 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
     files.write_json(out / "neighbours.json", {"before": before, "after": after, "of": of})
     return {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
-        "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES, "cut": cut,
+        "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES, "notes": notes,
         "warnings": [finding._asdict() for finding in pairs.audit.warnings],
         "methods": {name: _about(t, experiment, own[name]) for name, t in tuned.items()},
     }  # fmt: skip
@@ -150,6 +136,16 @@ def _points(tuned: Mapping[str, Tuned], alphas: Sequence[float]) -> list[Point]:
     """The pretrained encoder, then each method along its path."""
     paths = [(name, a) for name, t in tuned.items() for a in (alphas if t.recipe.merge is not None else (1.0,))]
     return [(BASELINE, None), *paths]
+
+
+def _pathless(tuned: Mapping[str, Tuned]) -> list[str]:
+    """Why a method stands at alpha 1 alone, whatever alphas were asked."""
+    return [
+        f"{name} stands at alpha 1 alone, where training left it: it has no path to the pretrained encoder"
+        f"{f' ({why})' if (why := t.recipe.no_merge) else ''}"
+        for name, t in tuned.items()
+        if t.recipe.merge is None
+    ]
 
 
 def at(tuned: Mapping[str, Tuned], method: str, alpha: float | None, job: Job) -> AbstractContextManager[None]:
@@ -179,17 +175,6 @@ def _best(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> Choi
     """The best tuned encoder on the select split; the pretrained one where all methods were left out."""
     found = [c for c in _contenders(rows, tuned) if c.method in tuned]
     return choose(found) if found else Choice(BASELINE, None, "nothing was tuned")
-
-
-def _recall(job: Job, pairs: Pairs, method: str, alpha: float | None) -> list[dict[str, Any]]:
-    """How often a held picture finds its caption and a caption its picture, of the encoder as it now is."""
-    if not len(pairs.held):
-        return []
-    image_ND = features(job.encoder, pairs.held, "shared", **job.reading)
-    texts = [text for own in pairs.held_captions for text in own]
-    owner_M = [i for i, own in enumerate(pairs.held_captions) for _ in own]
-    found = retrieval(image_ND, text_rows(job.encoder, texts), owner_M, texts=texts)
-    return [row(method, alpha, "report", CAPTIONS, metric, e) for metric, e in found.items()]
 
 
 def _about(tuned: Tuned, experiment: Captioning, alpha: float | None) -> dict[str, Any]:
