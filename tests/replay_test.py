@@ -96,15 +96,42 @@ def test_it_is_the_mean_squared_difference_of_normed_tokens_by_hand(job: Job) ->
     assert terms(training) == pytest.approx(want, rel=1e-4)
 
 
-def test_some_tokens_are_the_first_and_others_drawn_by_key(job: Job) -> None:
+def test_some_tokens_are_the_class_token_and_others_drawn_by_key(job: Job) -> None:
     training, _ = begun(job, weighing(1.0, "stages.1.replay.tokens=5"))
     replay = training.work.stage.replay
     assert replay is not None
     rehearsal = Rehearsal(training.work, replay, 0, training.total)
-    drawn = [rehearsal._chosen(17, step).tolist() for step in range(40)]
+    drawn = [rehearsal._chosen(17, step, True).tolist() for step in range(40)]
     assert all(chosen[0] == 0 and len(set(chosen)) == 6 and max(chosen) < 17 for chosen in drawn)
     assert {token for chosen in drawn for token in chosen} == set(range(17))
-    assert drawn[3] == rehearsal._chosen(17, 3).tolist()
+    assert drawn[3] == rehearsal._chosen(17, 3, True).tolist()
+    assert rehearsal._chosen(6, 3, True).tolist() == list(range(6))
+
+
+@pytest.mark.parametrize(("kind", "shape", "always"), [("vit", 17, True), ("resnet", 64, False), ("icon", 16, False)])
+def test_where_there_is_no_class_token_all_are_drawn_alike(
+    fresh: Callable[[str], Encoder], data: Dataset, monkeypatch: pytest.MonkeyPatch, kind: str, shape: int, always: bool
+) -> None:
+    """A convolution's positions, and a tower that averages its tokens: no corner is rehearsed at each step."""
+    encoder = fresh("icon" if kind == "icon" else f"with-{kind}")
+    place = "image.*norm*" if kind == "resnet" else "image.-1.block"
+    recipe = shrunk(RECIPES["caption-film-channels"]).edited(f"stages.1.replay={{at: ['{place}'], tokens: 5}}")
+    training, _ = begun(make_job(encoder, data), recipe)
+    drawn: list[list[int]] = []
+    plain = Rehearsal._chosen
+
+    def spy(self: Rehearsal, *args: Any) -> torch.Tensor:
+        chosen = plain(self, *args)
+        if args[0] == shape:
+            drawn.append(chosen.tolist())
+        return chosen
+
+    monkeypatch.setattr(Rehearsal, "_chosen", spy)
+    for step in range(12):
+        terms(training, step)
+    assert len({tuple(chosen) for chosen in drawn}) > 5
+    assert all(0 in chosen for chosen in drawn) == always
+    assert {len(chosen) for chosen in drawn} == {5 + always}
 
 
 def ended(job: Job, recipe: Recipe, folder: Path) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

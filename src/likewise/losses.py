@@ -93,8 +93,8 @@ class Replay(Config):
     """Token replay: what the pretrained encoder answered on pictures is rehearsed while others are learnt.
 
     weight * mean over `at`, pictures, tokens and features of (LN(tuned token) - LN(pretrained token))^2, where LN has
-    no numbers of its own. `tokens` of a picture's tokens beside the first, drawn by key at each step (0: all). Exactly
-    0 at the first step of whatever is born silent.
+    no numbers of its own. `tokens` of a picture's tokens, drawn by key at each step (0: all), and the class token
+    where there is one. Exactly 0 at the first step of whatever is born silent.
 
     The name is from a talk of Diganta Misra on vision encoders tuned by weak language supervision, which was not
     published: neither paper nor code says what its Token Replay is. The definition is ours. We read replay as continual

@@ -77,6 +77,7 @@ class Rehearsal:
         with torch.no_grad(), caught(self.frozen, self.places) as before:
             self.frozen.image(batch.pixels_BCHW.to(encoder.device))
         parts = []
+        has_class = "image.class" in encoder.sites
         for place in self.places:
             now_BLW, then_BLW = _tokens(seen[place]), _tokens(before[place])
             if now_BLW.shape != then_BLW.shape:
@@ -84,16 +85,18 @@ class Rehearsal:
                     f"replay compares tokens one to one, and at {place} there are {now_BLW.shape[1]} of them now, "
                     f"{then_BLW.shape[1]} in the pretrained encoder. Leave prompts among the picture's tokens out."
                 )
-            chosen_S = self._chosen(now_BLW.shape[1], step)
+            chosen_S = self._chosen(now_BLW.shape[1], step, has_class and seen[place].ndim == 3)
             parts.append(F.mse_loss(_normal(now_BLW[:, chosen_S]), _normal(then_BLW[:, chosen_S])))
         return self.replay.weight * torch.stack(parts).mean()
 
-    def _chosen(self, tokens: int, step: int) -> Tensor:
-        """The first token, which is the class token where there is one, and some of the others, by key."""
-        if not self.replay.tokens or self.replay.tokens >= tokens - 1:
+    def _chosen(self, tokens: int, step: int, has_class: bool) -> Tensor:
+        """The class token, which is the first, where there is one, and some of the others, by key."""
+        first = int(has_class)
+        if not self.replay.tokens or self.replay.tokens >= tokens - first:
             return torch.arange(tokens)
-        others = 1 + key_rng(self.work.seed, "replay", step).choice(tokens - 1, self.replay.tokens, replace=False)
-        return torch.from_numpy(np.concatenate(([0], np.sort(others))))
+        draw = key_rng(self.work.seed, "replay", step)
+        others = first + draw.choice(tokens - first, self.replay.tokens, replace=False)
+        return torch.from_numpy(np.concatenate((np.arange(first), np.sort(others))))
 
 
 @contextlib.contextmanager
