@@ -18,6 +18,7 @@ from PIL import Image
 from likewise.data.hashing import distances, perceptual_hash
 from likewise.datasets import DATASETS, iconshift
 from likewise.encoders import BUILT_IN, load, paired
+from likewise.errors import UsageError
 from likewise.judge import Labelled, knn
 from likewise.metrics import accuracy
 from likewise.predict import features
@@ -113,3 +114,18 @@ def test_the_cards_scores_are_theirs(name: str) -> None:
     said = re.search(r"\| select \| ([\d.]+) \|", card)
     assert said is not None
     assert 100 * share == pytest.approx(float(said[1]), abs=0.7)  # two pictures: another machine, another last bit
+
+
+def test_ours_answer_as_is_asked_behind_a_hash() -> None:
+    """As timm's encoders do, by timm's own tokens; the CLIP says whose it is."""
+    plain, mean = load("icon-vit"), paired("icon-vit#mean").vision  # type: ignore[attr-defined]
+    assert (mean.spec.name, mean.rate_scale) == ("icon-vit#mean", plain.rate_scale)
+    pixels_BCHW = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tokens_BNW = plain._model.forward_features(pixels_BCHW)  # type: ignore[attr-defined]
+        want_BW = tokens_BNW[:, plain._model.num_prefix_tokens :].mean(1)  # type: ignore[attr-defined]
+        torch.testing.assert_close(mean.image(pixels_BCHW).pooled_BW, want_BW)
+    with pytest.raises(UsageError, match=r"icon-vit#men: there are no features «men»\. Did you mean mean"):
+        load("icon-vit#men")
+    with pytest.raises(UsageError, match="icon-clip is an open_clip model, which answers in one way"):
+        load("icon-clip#mean")

@@ -1,6 +1,7 @@
 """Pretrained encoders by name, a module for each library.
 
 icon-clip                         ships with the package, as do icon-vit and icon-dino, which see and do not read
+                                  and are timm's: icon-vit#mean (`encoders.timm` says what stands behind a #)
 open_clip:ViT-B-16/openai         image-text models of open_clip (the prefix may be left out); hf-hub: ones too
 timm:vit_base_patch16_224.dino    vision encoders of timm
 hf:facebook/dinov2-base           CLIP, SigLIP, DINO of transformers
@@ -43,7 +44,7 @@ def paired(name: str, text: str = "") -> Encoder:
     from likewise.encoders.pair import Pair
 
     encoder = load(name)
-    text = text or BESIDE.get(name, "")
+    text = text or BESIDE.get(name.partition("#")[0], "")
     if not text and not encoder.has("text"):
         raise UsageError(
             "M03",
@@ -59,10 +60,17 @@ def load(name: str = "icon-clip", weights: bool = True) -> Encoder:
     `weights=False` gives the architecture alone, for counting. Raises `UsageError` M01 for an unknown name,
     `ConfigError` M02 where weights and architecture do not belong together, `MachineError` M01 where a download failed.
     """
-    if name in BUILT_IN:
-        encoder = load(f"local-dir:{BUILT_IN[name]}", weights)
+    base, mark, features = name.partition("#")
+    if base in BUILT_IN:
+        library = _library(BUILT_IN[base])
+        if mark and library != "timm":
+            raise UsageError(
+                "M01", f"{name}: {base} is an {library} model, which answers in one way. Leave #{features} out; behind "
+                "a # stands what an encoder of timm's answers, as in icon-vit#mean."
+            )  # fmt: skip
+        encoder = load(f"local-dir:{BUILT_IN[base]}{mark}{features}", weights)
         encoder.spec = encoder.spec.model_copy(update={"name": name})
-        encoder.rate_scale = RATE_SCALES[name]
+        encoder.rate_scale = RATE_SCALES[base]
         return encoder
     library = _library(Path(name.partition(":")[2])) if name.startswith("local-dir:") else name.partition(":")[0]
     module = importlib.import_module(f"likewise.encoders.{PREFIXES.get(library, 'open_clip')}")
