@@ -172,6 +172,29 @@ def test_every_kind_of_source_gives_the_same_pairs(kind: Callable[..., Any], roo
     assert "/" not in pairs.name
 
 
+@pytest.mark.parametrize(
+    ("pattern", "want"),
+    [
+        ("cc3m-{00000..00001}.tar", "cc3m"),
+        ("cc3m_{00000..00001}.tar", "cc3m"),
+        ("{00000..00001}.tar", "web"),
+        ("*.tar", "web"),
+        ("{00000..00001}/part.tar", "part"),
+        ("v1.2-[01]?.tar", "v1.2"),
+        ("00000.tar", "00000"),
+    ],
+)
+def test_pairs_are_called_by_what_a_patterns_files_share(root: Path, pattern: str, want: str) -> None:
+    web = root / "web"
+    for name in ("cc3m-00000", "cc3m-00001", "cc3m_00000", "cc3m_00001", "00000", "00001", "v1.2-01", "v1.2-12"):
+        web.mkdir(exist_ok=True)
+        shard(web / f"{name}.tar", samples(root, "ab"))
+    for name in ("00000", "00001"):
+        (web / name).mkdir()
+        shard(web / name / "part.tar", samples(root, "ab"))
+    assert open_pairs(f"{web}/{pattern}").name == want
+
+
 def test_digest_moves_with_pictures_captions_and_kin(root: Path) -> None:
     source, _ = csv_file(root)
     digests = [open_pairs(source).digest]

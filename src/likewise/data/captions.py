@@ -257,11 +257,16 @@ def _first(keys: Sequence[str], among: Iterable[int], count: int, seed: int) -> 
 
 
 def _name(source: str) -> str:
-    """A name for the pairs that a folder may have: of a pattern or a dataset's name, what letters there are."""
+    """A name for the pairs that a folder may have; of a pattern what all its files share, or the folder above's."""
     if source.startswith(HUB):
         source = source.removeprefix(HUB).partition(":")[0]
     path = Path(source).absolute()
-    return re.sub(r"[^\w.+-]+", "-", path.name if path.is_dir() else path.stem).strip("-.") or "pairs"
+    names = [path.name] if path.is_dir() else [path.stem]
+    if not path.exists():
+        shared = [re.sub(r"\{[^{}]*\}|\[[^]]*\]|[*?]", "", name) for name in (*names, *(p.name for p in path.parents))]
+        names = [name.strip("-._") for name in shared]
+    plain = (re.sub(r"[^\w.+-]+", "-", name).strip("-.") for name in names)
+    return next((name for name in plain if name), "pairs")
 
 
 def _record(found: Found) -> Record:
