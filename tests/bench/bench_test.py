@@ -92,6 +92,30 @@ def test_the_table_is_the_mean_over_seeds_with_students_interval(done: tuple[Sui
     assert "Not in the tables" not in text
 
 
+def test_several_points_of_a_path_are_rows_of_one_training(done: tuple[Suite, Path]) -> None:
+    suite, out = done
+    (block,) = suite.blocks
+    ln = {"use": "ln", "alpha": [1, None, 0]}
+    both = Suite.parse({"title": "x", "blocks": [{**block.tree(), "methods": ["zero-shot", ln]}]})
+    assert [cell.folder for cell in both.cells] == [cell.folder for cell in suite.cells]
+    assert all(state(cell, out).kind == "done" for cell in both.cells)
+    found = [line for line in lines(both.cells, out) if (line.method, line.domain) == ("ln", "dark")]
+    assert [line.alpha for line in found] == [1.0, None, 0.0]
+    own = next(line for line in lines(suite.cells, out) if (line.method, line.domain) == ("ln", "dark"))
+    start = next(line for line in lines(suite.cells, out) if (line.method, line.domain) == ("zero-shot", "dark"))
+    assert (found[0], found[2].mean) == (own, start.mean)  # alpha 0 is the pretrained model
+    grid = markdown(both, both.cells, out).splitlines()
+    assert [row.split(" | ")[0] for row in grid if row.startswith("| ")][1:] == [
+        "| zero-shot", "| ln at 1", "| ln", "| ln at 0"
+    ]  # fmt: skip
+    expect = {"value": 100 * own.mean, "source": "x", "method": "ln", "dataset": block.datasets[0], "domain": "dark"}
+    (check,) = checks(Suite.parse({**both.tree(), "expect": [expect]}), both.cells, out)
+    assert check.difference == pytest.approx(0)  # of the first point
+    for wrong in ([], [1, None, 1.0]):
+        with pytest.raises(ConfigError, match="several that differ"):
+            suite_of(Path(), methods=[{"use": "ln", "alpha": wrong}])
+
+
 def test_processes_and_ray_give_the_same_folders_and_numbers(done: tuple[Suite, Path]) -> None:
     suite, out = done
     pytest.importorskip("ray")

@@ -36,7 +36,7 @@ def test_a_point_that_the_table_reads_is_one_that_its_cells_have(name: str) -> N
     _, suite = suites.load(name)
     for block in suite.blocks:
         for method in block.methods:
-            assert method.alpha is None or method.alpha in path_of(block, method), method.called
+            assert {*method.points} <= {None, *path_of(block, method)}, method.called
 
 
 @pytest.mark.parametrize("name", SHIPPED)

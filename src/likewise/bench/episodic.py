@@ -35,7 +35,7 @@ def answered(cell: Cell, folder: Path) -> bool:
 
 
 def check(asked: Episodes, novel: Dataset, trained: ClassTable) -> Dataset:
-    """`novel` as it is. Raises `DataError` D18 where no such episodes can be drawn of it, or its classes are not new."""
+    """`novel` as it is. Raises `DataError` D18 where no such episodes can be drawn, or its classes are not new."""
     splits = novel.tree()["splits"]
     counts = Counter[str]()
     for name in {*splits} & {"train", "select", "id"}:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +36,8 @@ class Line(NamedTuple):
     half: float
     seeds: int
     n: int
+    alpha: float | None = None
+    """The point of the method's path; None: the one chosen on the select split."""
 
 
 class Number(NamedTuple):
@@ -70,19 +73,22 @@ class Check(NamedTuple):
 
 
 def lines(cells: Iterable[Cell], out: Path, alpha: float | None = None) -> list[Line]:
-    """Every number of the cells that are done, in their order, failed ones left out; at `alpha` where one is given."""
-    values: dict[tuple[str, str, int, str, str, str], list[Number]] = {}
+    """Every number of the cells that are done, in their order, failed ones left out; at `alpha` where one is given, in
+    the place of each method's own points.
+    """
+    values: dict[tuple[str, str, int, str, str, str, float | None], list[Number]] = {}
     for cell in cells:
         if state(cell, out).kind == "done":
-            folder, at = out / cell.folder, cell.method.alpha if alpha is None else alpha
-            for number in _numbers(folder, _changed(folder), cell.method.called, at, cell.episodes is not None):
-                key = cell.encoder, cell.dataset, cell.shots, cell.method.called, number.domain, number.metric
-                values.setdefault(key, []).append(number)
+            folder, name = out / cell.folder, cell.method.called
+            for at in cell.method.points if alpha is None else (alpha,):
+                for number in _numbers(folder, _changed(folder), name, at, cell.episodes is not None):
+                    key = cell.encoder, cell.dataset, cell.shots, name, number.domain, number.metric, at
+                    values.setdefault(key, []).append(number)
     found = []
     for key, rows in values.items():
         shares_S = [number.value for number in rows]
         half = rows[0].half if len(rows) == 1 else half_width(shares_S)
-        found.append(Line(*key, sum(shares_S) / len(rows), half, len(rows), rows[0].n))
+        found.append(Line(*key[:-1], sum(shares_S) / len(rows), half, len(rows), rows[0].n, key[-1]))
     return found
 
 
@@ -157,10 +163,13 @@ def _grid(found: Sequence[Line]) -> str:
     columns = list(dict.fromkeys((line.dataset, line.domain, line.metric) for line in found))
     heads = [" ".join([d, domain, *([] if metric == PLAIN else [metric])]) for d, domain, metric in columns]
     rows = ["| method | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(columns)]
-    by_key = {(line.method, line.dataset, line.domain, line.metric): line for line in found}
-    for method in dict.fromkeys(line.method for line in found):
-        cells = [_said(by_key.get((method, *column))) for column in columns]
-        rows.append(f"| {method} | " + " | ".join(cells) + " |")
+    by_key = {(line.method, line.alpha, line.dataset, line.domain, line.metric): line for line in found}
+    points = list(dict.fromkeys((line.method, line.alpha) for line in found))
+    several = {method for method, count in Counter(method for method, _ in points).items() if count > 1}
+    for method, alpha in points:
+        cells = [_said(by_key.get((method, alpha, *column))) for column in columns]
+        at = f" at {alpha:g}" if method in several and alpha is not None else ""
+        rows.append(f"| {method}{at} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 

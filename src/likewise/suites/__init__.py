@@ -27,13 +27,21 @@ class Method(Config):
     use: str
     edits: tuple[str, ...] = ()
     name: str = ""
-    alpha: float | None = None
-    """The point of its path that the table reads, where it is not the one chosen on the select split."""
+    alpha: float | None | tuple[float | None, ...] = None
+    """The point of its path that the table reads, or several, a row each: of one training. None: the point chosen on
+    the select split."""
+
+    @property
+    def points(self) -> tuple[float | None, ...]:
+        """`alpha` as a tuple; an expected number that names no point is of the first."""
+        return self.alpha if isinstance(self.alpha, tuple) else (self.alpha,)
 
     @model_validator(mode="after")
     def _known(self) -> Method:
         if self.use not in RECIPES:
             raise ValueError(f"no recipe «{self.use}».{near(self.use, RECIPES)} See likewise ls methods")
+        if not self.points or len(set(self.points)) < len(self.points):
+            raise ValueError("alpha is a point of the path, or several that differ; null is the one chosen")
         return self
 
     @property
