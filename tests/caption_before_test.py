@@ -18,8 +18,10 @@ from likewise.data.captions import PairOptions, Pairs, from_classes, open_pairs
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, DataError, UsageError
+from likewise.recipe import Machine
 from likewise.recipes import RECIPES, for_captions
 from likewise.run.caption import caption
+from likewise.run.caption_again import interpolate
 from likewise.run.caption_before import check
 from likewise.run.watch import Watch
 from tiny import shrunk, write_data
@@ -172,3 +174,37 @@ def test_the_command_says_what_it_leaves_out(stones: Path, data: Dataset, tmp_pa
     assert tried(stones, tmp_path / "pairs.csv", *short, "-o", str(tmp_path / "run")) == 0
     said = capsys.readouterr().err  # one or two of the seven are held, and held ones may be measured on
     assert re.search(r"D10 the pictures of [123] of [56] pairs are select or report pictures of train", said)
+
+
+# -- methods that an encoder cannot have --------------------------------------------------------------------------
+
+
+def test_a_method_that_cannot_be_is_left_out_and_the_others_run(
+    fresh: Callable[[str], Encoder], data: Dataset, pairs: Pairs, tmp_path: Path
+) -> None:
+    """On a convolutional network there are no blocks for LoRA."""
+    heard = Heard()
+    recipes = {name: shrunk(for_captions(name)[1]) for name in ("caption-lora", "caption-ln")}
+    encoder = fresh("with-resnet")
+    run = lw.caption(encoder, pairs, recipes, data, tmp_path / "run", alphas=(0.0, 1.0), watch=heard)
+    why = "caption-lora cannot be used with .*LoRA has no place «image.*qkv.weight»"
+    assert set(run.results["methods"]) == {"caption-ln"}
+    assert list(run.results["skipped"]) == ["caption-lora"]
+    assert re.search(why, run.results["skipped"]["caption-lora"])
+    assert any(re.search(f"^left out caption-lora: {why}", line) for line in heard.lines)
+    assert "caption-lora was left out: caption-lora cannot be used" in (run.path / "report.html").read_text()
+    with pytest.raises(UsageError, match=rf"caption-lora was left out of {run.path}: {why}"):
+        interpolate(run.path, (0.5,), Machine(), Watch(), ["lora"])
+    # the question is the same with it, so the run goes on where it stopped
+    (run.path / "STATUS").write_text("interrupted\n")
+    again = lw.caption(encoder, pairs, recipes, data, run.path, alphas=(0.0, 1.0), resume=True)
+    assert again.results["skipped"] == run.results["skipped"]
+
+
+def test_where_no_method_can_be_nothing_is_written(
+    fresh: Callable[[str], Encoder], data: Dataset, pairs: Pairs, tmp_path: Path
+) -> None:
+    for names in ("lora", "lora,bottleneck"):
+        with pytest.raises(ConfigError, match="caption-lora cannot be used with"):
+            lw.caption(fresh("with-resnet"), pairs, names, data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

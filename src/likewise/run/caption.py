@@ -54,7 +54,7 @@ def caption(
     began = time.monotonic()
     settings, machine, watch = how or (Settings(), Machine(), Watch())
     on(encoder, machine)
-    pairs = foresee(encoder, pairs, recipes, judges, settings.alphas, watch)
+    pairs, plans, skipped = foresee(encoder, pairs, recipes, judges, settings.alphas, watch)
     named = {data.name: data for data in judges}
     vision, text = (encoder.vision, encoder.reader.spec) if isinstance(encoder, Pair) else (encoder, None)
     digests = {"pairs": pairs.digest, **{name: data.digest for name, data in named.items()}}
@@ -72,13 +72,15 @@ def caption(
         describe(out, named, settings.command)
         files.write_json(out / "data" / "pairs.json", {**pairs.tree(), "audit": pairs.audit.tree()})
         write_pairs(out / "data", pairs)
-        repeated = shared_starts(recipes, settings.seed)
+        trained = {name: recipe for name, recipe in recipes.items() if name in plans}
+        repeated = shared_starts(trained, settings.seed)
         limit = began + settings.time_limit if settings.time_limit else float("inf")
         with Stop() as stop, ending(out):
             job = Job(encoder, _as_dataset(pairs), pairs.captions, settings.seed, machine, watch, stop,
                       limit, repeated, replayed=replayed, kin=pairs.kin)  # fmt: skip
-            results = _protocol(job, experiment, list(named.values()), pairs, out)
-        results["seconds"] = time.monotonic() - began
+            tuned, late = fit_all(trained, job, out)
+            results = _protocol(job, tuned, experiment, list(named.values()), pairs, out)
+        results |= {"skipped": skipped | late, "seconds": time.monotonic() - began}
         files.write_json(out / "results.json", results)
         files.write_text(out / "STATUS", "done\n")
     return Run(out, results)
@@ -90,8 +92,9 @@ def _as_dataset(pairs: Pairs) -> Dataset:
     return Dataset(pairs.name, ClassTable(names=keys, folders=keys), pairs.split, Split("select", "select", ()), [])
 
 
-def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: Pairs, out: Path) -> dict[str, Any]:
-    tuned, skipped = fit_all(experiment.recipes, job, out)
+def _protocol(
+    job: Job, tuned: Mapping[str, Tuned], experiment: Captioning, data: Sequence[Dataset], pairs: Pairs, out: Path
+) -> dict[str, Any]:
     judges = [Judge(d.name, d, first=i == 0) for i, d in enumerate(data)]
     notes = [judge.cut for judge in judges if judge.cut] + _pathless(tuned)
     for said in notes:
@@ -125,7 +128,7 @@ def _protocol(job: Job, experiment: Captioning, data: Sequence[Dataset], pairs: 
     of = {"method": shown.method, "alpha": shown.alpha}
     files.write_json(out / "neighbours.json", {"before": before, "after": after, "of": of})
     return {
-        "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
+        "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE,
         "task": CAPTIONS, "judges": [judge.name for judge in judges], "metric": CHOOSES, "notes": notes,
         "warnings": [finding._asdict() for finding in pairs.audit.warnings],
         "methods": {name: _about(t, experiment, own[name]) for name, t in tuned.items()},

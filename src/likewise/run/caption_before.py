@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from likewise.data.apart import apart
 from likewise.data.caption_sources import check_captions
@@ -11,9 +12,18 @@ from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, UsageError
 from likewise.losses import Contrastive, Masked, Sigmoid
+from likewise.names import Plan
 from likewise.recipe import Recipe
-from likewise.run.planning import planned
+from likewise.run.planning import possible
 from likewise.run.watch import Watch
+
+
+class Foreseen(NamedTuple):
+    """The pairs to train on, the plans of the methods that can be, and why the others are left out."""
+
+    pairs: Pairs
+    plans: dict[str, list[Plan]]
+    skipped: dict[str, str]
 
 
 def foresee(
@@ -23,12 +33,13 @@ def foresee(
     judges: Sequence[Dataset],
     alphas: Sequence[float],
     watch: Watch,
-) -> Pairs:
-    """The pairs to train on: without the pictures that a judge selects or reports on (`data.apart`).
+) -> Foreseen:
+    """What a run will train, on pairs without the pictures that a judge selects or reports on (`data.apart`).
 
-    What is found is said, and a warning in their audit. Raises `UsageError` U01 for a path of nothing but its
-    beginning, C02 without judges or with two of one name; `ConfigError` for a recipe that does not learn from captions
-    or cannot be on the encoder; `DataError` D11 where no caption is read whole, D15 where no pair is left.
+    What is found in the pairs is said, and a warning in their audit. A method that the encoder cannot have is left out,
+    where there is another. Raises `UsageError` U01 for a path of nothing but its beginning, C02 without judges or with
+    two of one name; `ConfigError` for a recipe that does not learn from captions, or where no method can be;
+    `DataError` D11 where no caption is read whole, D15 where no pair is left.
     """
     check(recipes)
     if not any(alphas):
@@ -37,7 +48,11 @@ def foresee(
         raise UsageError("C02", "nothing to judge by: name labelled data, like --eval iconshift or --eval photos/.")
     if len({data.name for data in judges}) < len(judges):
         raise UsageError("C02", "two data sets to judge by have the same name. Give each once.")
-    planned(recipes, encoder, len(pairs), len(pairs))
+    plans, refused = possible(recipes, encoder, len(pairs), len(pairs))
+    for name, error in refused.items():
+        if not plans:
+            raise error
+        watch.say(f"left out {name}: {error}")
     known = len(pairs.audit.warnings)
     pairs = apart(pairs, judges, watch.bar)
     texts = pairs.groups().texts
@@ -45,7 +60,7 @@ def foresee(
         pairs.audit.warn(*finding)
     for code, message in pairs.audit.warnings[known:]:
         watch.say(f"{code} {message}")
-    return pairs
+    return Foreseen(pairs, plans, {name: str(error) for name, error in refused.items()})
 
 
 def check(recipes: Mapping[str, Recipe]) -> None:

@@ -39,13 +39,24 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
 
 def planned(recipes: Mapping[str, Recipe], encoder: Encoder, classes: int, pictures: int) -> dict[str, list[Plan]]:
     """The plans of recipes by name. Raises `ConfigError` naming the method that cannot be here."""
-    found = {}
+    found, refused = possible(recipes, encoder, classes, pictures)
+    for error in refused.values():
+        raise error
+    return found
+
+
+def possible(
+    recipes: Mapping[str, Recipe], encoder: Encoder, classes: int, pictures: int
+) -> tuple[dict[str, list[Plan]], dict[str, ConfigError]]:
+    """The plans of those recipes that can be here, by name, and for each of the others why it cannot."""
+    found, refused = {}, {}
     for name, recipe in recipes.items():
         try:
             found[name] = plans(recipe, encoder, classes, pictures)
         except ConfigError as error:
-            raise ConfigError(f"{name} cannot be used with {encoder.spec.name}: {error}", error.code) from None
-    return found
+            said = f"{name} cannot be used with {encoder.spec.name}: {error}"
+            refused[name] = ConfigError(said, error.code)
+    return found, refused
 
 
 def check_replays(recipes: Mapping[str, Recipe]) -> None:
