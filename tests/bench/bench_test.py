@@ -236,6 +236,52 @@ def test_published_numbers_stand_beside_ours_and_what_nobody_read_never_decides(
     assert "| -0.4 | 1 | within | table 1 |" in markdown(whole, whole.cells, out)
 
 
+def test_a_published_mean_stands_beside_the_mean_of_its_lines_where_all_are_done(
+    done: tuple[Suite, Path], place: Path, tmp_path: Path
+) -> None:
+    suite, out = done
+    (first,) = suite.blocks[0].datasets
+    second = str(tmp_path / "copy.csv")
+    Path(second).write_text("\n".join(Path(first).read_text().splitlines()[:-1]) + "\n")  # without a dark picture
+    block = suite.blocks[0].tree()
+    both = {"title": "x", "blocks": [{**block, "datasets": [first, second]}]}
+    mean = {"value": 50, "source": "x", "method": "ln", "datasets": [first, second], "domains": ["id", "dark"]}
+    whole = Suite.parse({**both, "expect": [mean]})
+    (check,) = checks(whole, whole.cells, out)
+    assert (check.verdict, check.line) == ("not run", None)  # of the second there is nothing
+    again = [cell for cell in whole.cells if (cell.dataset, cell.method.use) == (second, "ln")]
+    assert [why for _, why in bench("local", again, out, How(), 1, Watch())] == [""] * 3
+    (check,) = checks(whole, whole.cells, out)
+    values: dict[int, list[float]] = {}
+    for cell in whole.cells:
+        if cell.method.use == "ln":
+            rows = json.loads((out / cell.folder / "results.json").read_text())["rows"]
+            values.setdefault(cell.seed, []).extend(
+                r["value"] for r in rows if (r["method"], r["alpha"], r["split"], r["metric"])
+                == ("ln", 1.0, "report", "accuracy") and r["domain"] in ("id", "dark")
+            )  # fmt: skip
+    by_seed = [np.mean(own) for own in values.values()]
+    assert [len(own) for own in values.values()] == [4, 4, 4]
+    assert check.line is not None
+    assert check.line.mean == pytest.approx(np.mean(by_seed))
+    assert check.line.half == pytest.approx(scipy.stats.t.ppf(0.975, 2) * np.std(by_seed, ddof=1) / np.sqrt(3))
+    assert check.difference == pytest.approx(100 * np.mean(by_seed) - 50)
+    text = markdown(whole, whole.cells, out)
+    assert f"| ln | mean of {first}, {second} id, dark | 50.0 | {100 * np.mean(by_seed):.1f} ± " in text
+    for lost in ({"domains": ["id", "fog"]}, {"alpha": 0.5}):
+        other = Suite.parse({**both, "expect": [mean | lost]})
+        assert [c.verdict for c in checks(other, other.cells, out)] == ["not run"]
+    picked = pick(whole.cells, [f"dataset={first}"])
+    assert [c.verdict for c in checks(whole, picked, out)] == ["not run"]
+    for wrong, said in (
+        ({"dataset": first}, "dataset and datasets are both given"),
+        ({"datasets": [first, "y"]}, "expected on «y», which is not among the data"),
+        ({"shots": [0, 4]}, "a mean of «ln» is expected over 4, where it has no cell"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Suite.parse({**both, "expect": [mean | wrong]})
+
+
 def test_cells_are_picked_and_sharded(place: Path) -> None:
     cells = suite_of(place).cells
     assert [c.seed for c in pick(cells, ["method=ln", "seed=0,2"])] == [0, 2]
@@ -273,7 +319,7 @@ def test_every_shipped_suite_lists_its_cells_and_what_is_missing(name: str, tmp_
         assert corrupting(cell.dataset)[0] in DATASETS, cell.dataset
         cell.method.recipe(RATE_SCALES.get(cell.encoder, 1.0), cell.block.epochs, cell.block.batch)
     for expected in suite.expect:
-        assert any(cell.method.called == expected.method and cell.dataset == expected.dataset for cell in suite.cells)
+        assert {cell.dataset for cell in expected.among(suite.cells)} == {*expected.datasets}
 
 
 def test_the_command_runs_what_is_missing_and_is_strict_where_asked(place: Path, tmp_path: Path, capsys: Said) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from likewise import files
 from likewise.bench.cells import state
 from likewise.bench.episodic import EPISODES
+from likewise.errors import some
 from likewise.metrics import FEWEST, half_width
 from likewise.run.results import find
 from likewise.suites import Cell, Expect, Suite
@@ -72,24 +73,45 @@ class Check(NamedTuple):
         return said if self.expected.verified else f"{said} (unverified)"
 
 
-def lines(cells: Iterable[Cell], out: Path, alpha: float | None = None) -> list[Line]:
-    """Every number of the cells that are done, in their order, failed ones left out; at `alpha` where one is given, in
-    the place of each method's own points.
-    """
-    values: dict[tuple[str, str, int, str, str, str, float | None], list[Number]] = {}
+class Key(NamedTuple):
+    """Which number it is, whatever the seed."""
+
+    encoder: str
+    dataset: str
+    shots: int
+    method: str
+    domain: str
+    metric: str
+    alpha: float | None
+
+
+Values = dict[Key, dict[int, Number]]
+"""Numbers by seed."""
+
+
+def lines(cells: Iterable[Cell], out: Path) -> list[Line]:
+    """Every number of the cells that are done, in their order, failed ones left out; at each method's own points."""
+    return [_line(key, by_seed) for key, by_seed in _values(cells, out, None).items()]
+
+
+def _values(cells: Iterable[Cell], out: Path, alpha: float | None) -> Values:
+    """The same, by seed; at `alpha` where one is given, in the place of each method's own points."""
+    values: Values = {}
     for cell in cells:
         if state(cell, out).kind == "done":
             folder, name = out / cell.folder, cell.method.called
             for at in cell.method.points if alpha is None else (alpha,):
                 for number in _numbers(folder, _changed(folder), name, at, cell.episodes is not None):
-                    key = cell.encoder, cell.dataset, cell.shots, name, number.domain, number.metric, at
-                    values.setdefault(key, []).append(number)
-    found = []
-    for key, rows in values.items():
-        shares_S = [number.value for number in rows]
-        half = rows[0].half if len(rows) == 1 else half_width(shares_S)
-        found.append(Line(*key[:-1], sum(shares_S) / len(rows), half, len(rows), rows[0].n, key[-1]))
-    return found
+                    key = Key(cell.encoder, cell.dataset, cell.shots, name, number.domain, number.metric, at)
+                    values.setdefault(key, {})[cell.seed] = number
+    return values
+
+
+def _line(key: Key, by_seed: Mapping[int, Number]) -> Line:
+    first, *_ = by_seed.values()
+    shares_S = [number.value for number in by_seed.values()]
+    half = first.half if len(shares_S) == 1 else half_width(shares_S)
+    return Line(*key[:-1], sum(shares_S) / len(shares_S), half, len(shares_S), first.n, key.alpha)
 
 
 def _changed(folder: Path) -> tuple[int, ...]:
@@ -122,18 +144,44 @@ def _numbers(folder: Path, changed: tuple[int, ...], called: str, alpha: float |
 
 
 def checks(suite: Suite, cells: Sequence[Cell], out: Path) -> list[Check]:
-    """Every published number of the suite beside the line that it is about, at its alpha where it has one."""
-    found = {alpha: lines(cells, out, alpha) for alpha in {expected.alpha for expected in suite.expect}}
-    return [
-        Check(expected, next((line for line in found[expected.alpha] if _about(expected, line)), None))
-        for expected in suite.expect
-    ]
+    """Every published number of the suite beside the line, or the mean of lines, that it is about."""
+    found, every = {}, suite.cells
+    for alpha in {expected.alpha for expected in suite.expect}:
+        values = _values(cells, out, alpha)
+        # of a method's several points the first is the one that is meant
+        found[alpha] = {key[:-1]: (key, by_seed) for key, by_seed in reversed(values.items())}
+    return [Check(e, _about(e, e.among(every), found[e.alpha])) for e in suite.expect]
 
 
-def _about(expected: Expect, line: Line) -> bool:
-    same = (expected.dataset, expected.method, expected.domain, expected.metric, expected.shots)
-    there = (line.dataset, line.method, line.domain, line.metric, line.shots)
-    return same == there and expected.encoder in ("", line.encoder)
+Part = tuple[Key, Mapping[int, Number]]
+
+
+def _about(expected: Expect, about: Sequence[Cell], found: Mapping[tuple[Any, ...], Part]) -> Line | None:
+    """The line of a published number, of the first encoder that has all of its parts; None where one is missing."""
+    for encoder in dict.fromkeys(cell.encoder for cell in about):
+        wanted = dict.fromkeys((cell.dataset, cell.shots) for cell in about if cell.encoder == encoder)
+        parts = [
+            found.get((encoder, *one, expected.method, domain, expected.metric))
+            for one in wanted for domain in expected.domains
+        ]  # fmt: skip
+        there = [part for part in parts if part is not None]
+        if there and len(there) == len(parts):
+            return _mean(there)
+    return None
+
+
+def _mean(parts: Sequence[Part]) -> Line:
+    """The unweighted mean of lines; its interval is that of the means which seeds have that all parts share."""
+    found = [_line(*part) for part in parts]
+    if len(found) == 1:
+        return found[0]
+    shared = sorted(set.intersection(*({*by_seed} for _, by_seed in parts)))
+    means_S = [sum(by_seed[seed].value for _, by_seed in parts) / len(parts) for seed in shared]
+    first = found[0]
+    return first._replace(
+        dataset="", domain="", shots=0, mean=sum(line.mean for line in found) / len(found), half=half_width(means_S),
+        seeds=len(shared), n=sum(line.n for line in found),
+    )  # fmt: skip
 
 
 def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
@@ -186,11 +234,16 @@ def _published(found: Sequence[Check]) -> str:
         "|---|---|---:|---:|---:|---:|---|---|",
     ]
     for check in found:
-        e = check.expected
-        rest = ("" if e.metric == PLAIN else e.metric, f"{e.shots} shots" if e.shots else "",
-                "" if e.alpha is None else f"at alpha {e.alpha:g}")  # fmt: skip
-        on = " ".join(filter(None, (e.encoder, e.dataset, e.domain, *rest)))
+        e, on = check.expected, _on(check.expected)
         gap = "–" if check.line is None else f"{check.difference:+.1f}"
         rows.append(f"| {e.method} | {on} | {e.value:.1f} | {_said(check.line)} | {gap} | {e.tolerance:g} | "
                     f"{check.verdict} | {e.source} |")  # fmt: skip
     return "\n".join(rows)
+
+
+def _on(e: Expect) -> str:
+    """What a published number is of, but for the method."""
+    many = "mean of" if len(e.datasets) * len(e.domains) * len(e.shots) > 1 else ""
+    shots = f"{', '.join(map(str, e.shots))} shots" if any(e.shots) else ""
+    rest = ("" if e.metric == PLAIN else e.metric, shots, "" if e.alpha is None else f"at alpha {e.alpha:g}")
+    return " ".join(filter(None, (e.encoder, many, some(e.datasets, 3), ", ".join(e.domains), *rest)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Method(Config):
     use: str
     edits: tuple[str, ...] = ()
     name: str = ""
-    alpha: float | None | tuple[float | None, ...] = None
+    alpha: float | tuple[float | None, ...] | None = None
     """The point of its path that the table reads, or several, a row each: of one training. None: the point chosen on
     the select split."""
 
@@ -143,8 +144,10 @@ class Cell(NamedTuple):
 
 
 class Expect(Config):
-    """A published number and where it is from.
+    """A published number and where it is from: of one line of the table, or the mean of several.
 
+    `dataset`, `domain` and `shots` may each be one or a list (`datasets`, `domains`). The mean is over what the suite
+    has of these: every data set at every one of the counts at which a cell of it stands, each domain alike.
     A source that begins with «memory» is nobody's reading, or is of a setting that nobody knows: it is shown as
     unverified and never decides.
     """
@@ -153,15 +156,39 @@ class Expect(Config):
     """In percent, as papers print it."""
     source: str
     method: str
-    dataset: str
+    datasets: tuple[str, ...] = Field(min_length=1)
     encoder: str = ""
-    domain: str = "id"
+    domains: tuple[str, ...] = Field(("id",), min_length=1)
     metric: str = "accuracy"
-    shots: int = 0
+    shots: tuple[int, ...] = Field((0,), min_length=1)
     alpha: float | None = None
     """The point of the path that it is of; None: the one that the table reads."""
     tolerance: float = 1.0
     """Points to either side."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, tree: Any) -> Any:
+        """One of a list may be given as itself."""
+        if not isinstance(tree, dict):
+            return tree
+        for one, several in (("dataset", "datasets"), ("domain", "domains")):
+            if one in tree and several in tree:
+                raise ValueError(f"{one} and {several} are both given; say one of them")
+            tree = {several if key == one else key: value for key, value in tree.items()}
+        lists = ("datasets", "domains", "shots")
+        return {k: (v,) if k in lists and isinstance(v, str | int) else v for k, v in tree.items()}
+
+    def among(self, cells: Iterable[Cell]) -> list[Cell]:
+        """The cells whose number, or mean of numbers, it is."""
+        return [
+            cell
+            for cell in cells
+            if cell.method.called == self.method
+            and cell.dataset in self.datasets
+            and cell.shots in self.shots
+            and self.encoder in ("", cell.encoder)
+        ]
 
     @property
     def verified(self) -> bool:
@@ -199,9 +226,10 @@ class Suite(Config):
 
     @model_validator(mode="after")
     def _meets(self) -> Suite:
+        cells = self.cells
         methods = {m.called for block in self.blocks for m in block.methods}
         data = {name for block in self.blocks for name in block.datasets}
-        if again := next((cell for cell, count in Counter(cell.key for cell in self.cells).items() if count > 1), None):
+        if again := next((cell for cell, count in Counter(cell.key for cell in cells).items() if count > 1), None):
             raise ValueError(f"{' '.join(map(str, again))} is asked twice; give one of its methods a name of its own")
         for what, named in (("shots are published for", self.shot_index), ("episodes come after", self.episodes)):
             if strange := next((name for name in named if name not in data), None):
@@ -209,8 +237,12 @@ class Suite(Config):
         for expected in self.expect:
             if expected.method not in methods:
                 raise ValueError(f"a number is expected of «{expected.method}», which is not among the methods")
-            if expected.dataset not in data:
-                raise ValueError(f"a number is expected on «{expected.dataset}», which is not among the data")
+            if strange := next((name for name in expected.datasets if name not in data), None):
+                raise ValueError(f"a number is expected on «{strange}», which is not among the data")
+            about = [(cell.dataset, cell.shots) for cell in expected.among(cells)]
+            for part, there in ((expected.datasets, {d for d, _ in about}), (expected.shots, {k for _, k in about})):
+                if len(part) > 1 and (lost := [one for one in part if one not in there]):
+                    raise ValueError(f"a mean of «{expected.method}» is expected over {lost[0]}, where it has no cell")
         return self
 
 
