@@ -90,6 +90,17 @@ def test_a_dry_run_refuses_what_the_run_would(stones: Path, data: Dataset, tmp_p
     said = capsys.readouterr().err
     assert "has no place «image.9.block» whose tokens could be compared" in said
     assert "nothing would train" not in said
+    assert tried(stones, path, "--dry-run", "--method", "ln", "stages.1.trains=[image.*norm*, text, scale]") == 2
+    assert "loss.bank keeps texts' features from step to step" in capsys.readouterr().err
+    judge = str(stones / "data" / "train")
+    for words, code, why in (
+        (("--alpha", "0"), 2, "alphas name no point but 0"),
+        (("--eval", judge), 2, "two data sets to judge by have the same name"),
+        (("--time-limit", "soon"), 2, "«soon» is not a time"),
+        (("--method", "token-replay", "--replay", str(tmp_path / "gone")), 1, "gone not found"),
+    ):
+        assert tried(stones, path, "--dry-run", *words) == code
+        assert why in capsys.readouterr().err
     path = table(tmp_path / "long.csv", data, [f"{colour} " * 100 for colour in ("red", "green", "blue", "grey")])
     assert tried(stones, path, "--dry-run") == 1
     assert "none is read whole" in capsys.readouterr().err
@@ -170,6 +181,8 @@ def test_the_command_says_what_it_leaves_out(stones: Path, data: Dataset, tmp_pa
     mixed = [*judge.select.records, *data.select.records[:4]]
     rows = [f"{r.path.absolute()},number {i}" for i, r in enumerate(mixed)]
     (tmp_path / "pairs.csv").write_text("\n".join(["filepath,caption", *rows, ""]))
+    assert tried(stones, tmp_path / "pairs.csv", "--dry-run", "--method", "ln") == 0
+    assert re.search(r"D10 the pictures of [123] of [56] pairs are", capsys.readouterr().err)
     short = ("--method", "ln", "stages.0.fit.epochs=1", "stages.1.fit.epochs=1", "--alpha", "0,1")
     assert tried(stones, tmp_path / "pairs.csv", *short, "-o", str(tmp_path / "run")) == 0
     said = capsys.readouterr().err  # one or two of the seven are held, and held ones may be measured on

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from likewise.data.records import Dataset, Split
     from likewise.encoder import Encoder
     from likewise.recipe import Recipe
+    from likewise.run.caption_before import Foreseen
     from likewise.run.watch import Watch
 
 PairsArg = Annotated[
@@ -55,10 +56,10 @@ def caption(
     from likewise.cli.terminal import Bars, alphas, seconds
     from likewise.cli.terminal import out as screen
     from likewise.encoders import paired
-    from likewise.run.caption_before import check
+    from likewise.run.caption_before import check, foresee
     from likewise.run.planning import check_replays
 
-    machine, grid = machine_for(device, workers), alphas(alpha)
+    machine, grid, limit = machine_for(device, workers), alphas(alpha), seconds(time_limit) if time_limit else 0.0
     names = _names(method, edits or [])
     judged = eval_ or ["iconshift"]
     reading = source_options(rest=(max_bad, on_bad_image, seed))
@@ -74,19 +75,15 @@ def caption(
         found = open_pairs_of(pairs, reading | source, watch)
         folder = Path(output) if output else last_folder(found.name) if resume else next_folder(found.name)
         watch.say(f"{model.spec.name}: {len(found.split):,} pictures with captions, {len(found.held):,} held back")
-        if dry_run:
-            from likewise.data.captions import check_captions
-
-            texts = found.groups().texts
-            for finding in check_captions(texts, model.lengths(texts), model.spec.context):
-                watch.say(f"{finding.code} {finding.message}")
-            screen.print(_foreseen(recipes, model, found, folder), markup=False)
-            return 0
         rehearsed = _replayed(replay, reading, watch) if replay else None
+        if dry_run:
+            seen = foresee(model, found, recipes, judges, grid, watch)
+            screen.print(_told({name: recipes[name] for name in seen.plans}, seen, folder), markup=False)
+            return 0
         done = run_caption(
             model, found, recipes, judges, folder, replayed=rehearsed, machine=machine, watch=watch, alphas=grid,
             seed=seed, resume=resume, overwrite=overwrite, command=shlex.join(["likewise", *sys.argv[1:]]),
-            time_limit=seconds(time_limit) if time_limit else 0.0,
+            time_limit=limit,
         )  # fmt: skip
     results = done.results
     if json_:
@@ -157,14 +154,13 @@ def _replayed(name: str, reading: dict[str, object], watch: Watch) -> Split:
     return opened_data.train
 
 
-def _foreseen(recipes: Mapping[str, Recipe], model: Encoder, pairs: Pairs, folder: Path) -> str:
-    from likewise.run.planning import planned, steps, trained
+def _told(recipes: Mapping[str, Recipe], seen: Foreseen, folder: Path) -> str:
+    from likewise.run.planning import steps, trained
 
-    n = len(pairs.split)
-    found = planned(recipes, model, n, n)
+    n = len(seen.pairs)
     lines = []
     for name, recipe in recipes.items():
-        total = sum(trained(recipe, found[name]).values())
+        total = sum(trained(recipe, seen.plans[name]).values())
         lines.append(f"{name:24} trains {total:>12,} numbers, {steps(recipe, n, n):>6} steps   {recipe.title}")
     return "\n".join([*lines, f"would write {folder}"])
 

@@ -17,8 +17,18 @@ from likewise.fit.told import Told
 from likewise.fit.work import Work
 from likewise.heads import class_texts, encode
 from likewise.keys import key_rng
-from likewise.losses import Bank, Contrastive, CrossEntropy, Masked, Sigmoid, contrastive, sigmoid
+from likewise.losses import Bank, Contrastive, CrossEntropy, Loss, Sigmoid, contrastive, sigmoid
 from likewise.names import Plan, tower_of
+
+
+def check_bank(loss: Loss, plan: Plan) -> None:
+    """Raises `ConfigError` where features of texts would be kept though the tower that made them trains."""
+    if isinstance(loss, Contrastive | Sigmoid) and loss.bank and not plan.text_constant:
+        moved = next(name for name in plan.trains if tower_of(name) in ("text", "both"))
+        raise ConfigError(
+            f"loss.bank keeps texts' features from step to step, but {moved} trains, so they would be those of a "
+            "tower that is gone. Set loss.bank=0, or leave the text tower out of what trains."
+        )
 
 
 class Comparison:
@@ -40,12 +50,7 @@ class Comparison:
                 self.seen_CD = self.rows_CD if loss.texts else None
         elif plan.text_constant:
             self.rows_UD = self._all()
-        elif not isinstance(loss, Masked) and loss.bank:
-            moved = next(name for name in plan.trains if tower_of(name) in ("text", "both"))
-            raise ConfigError(
-                f"loss.bank keeps texts' features from step to step, but {moved} trains, so they would be those of a "
-                "tower that is gone. Set loss.bank=0, or leave the text tower out of what trains."
-            )
+        check_bank(loss, plan)
 
     @torch.no_grad()
     def _all(self) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from likewise.adapters import add
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, UsageError
+from likewise.fit.compare import check_bank
 from likewise.fit.replay import places_of
 from likewise.heads import HeadConfig, Keep
 from likewise.names import Plan
@@ -32,6 +33,7 @@ def plans(recipe: Recipe, encoder: Encoder, classes: int, pictures: int = 0) -> 
                 )
             sizes = {name: p.numel() for name, p in encoder.parameters_by_name().items()}
             found.append(stage.plan(sizes | head))
+            check_bank(stage.loss, found[-1])
     finally:
         encoder.grafts.remove()
     return found
