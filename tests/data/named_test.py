@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from likewise.datasets import CAPTIONS, CARDS, DATASETS, about
 from likewise.datasets.idx import FILES
-from likewise.errors import DataError
+from likewise.errors import DataError, MachineError
 
 
 def test_digits_are_scikit_learns() -> None:
@@ -66,6 +67,45 @@ def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.Mo
     assert thin.train == data.thinned({"train": 50, "select": 20, "id": 7}, "word").train
     assert thin.train != data.thinned({"train": 50, "select": 20, "id": 7}, "other").train
     assert thin.few(1, 0, allow_short=True).select.counts(data.classes)["bag"] <= 1
+
+
+def test_another_copy_is_another_table_and_the_same_copy_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("likewise.datasets.idx.TRAIN", 6)
+    rng, pixels = np.random.default_rng(0), {}
+    for copy in ("one", "two"):
+        (tmp_path / copy / "fashion-mnist").mkdir(parents=True)
+        for part, (images, labels) in FILES.items():
+            pixels[copy, part] = rng.integers(0, 256, (10, 2, 3), dtype=np.uint8)
+            write_idx(tmp_path / copy / "fashion-mnist" / f"{images}.gz", pixels[copy, part])
+            write_idx(tmp_path / copy / "fashion-mnist" / f"{labels}.gz", np.arange(10, dtype=np.uint8))
+    entry, tables = dataclasses.replace(DATASETS["fashion-mnist"], counts={}), []
+    for copy in ("one", "two", "one"):
+        monkeypatch.setattr("likewise.datasets.named.roots", lambda copy=copy: [tmp_path / copy])
+        data = entry()
+        (identity,) = data.read_report("test").values()
+        assert np.array_equal(np.asarray(identity.open(3))[..., 0], pixels[copy, "test"][3])
+        tables.append((identity.records[0].path, data.digest))
+    assert tables[0] == tables[2] != tables[1]
+    monkeypatch.setattr("likewise.datasets.idx.TRAIN", 5)  # made otherwise of the same files
+    assert len(entry().train) == 5
+
+
+def test_digits_of_another_scikit_learn_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKEWISE_CACHE", str(tmp_path))
+    first = DATASETS["digits"]().train.records[0].path
+    assert DATASETS["digits"]().train.records[0].path == first
+    monkeypatch.setattr("likewise.datasets.digits.version", lambda name: f"{name} 0.0")
+    assert DATASETS["digits"]().train.records[0].path != first
+
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("likewise.datasets.digits.version", absent)
+    with pytest.raises(MachineError, match="pip install scikit-learn"):
+        DATASETS["digits"]()
 
 
 def test_fashion_mnist_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from likewise.config import fingerprint
 from likewise.data.records import Dataset, Record, Split
-from likewise.datasets.made import Arrays, table_of
+from likewise.datasets.made import Arrays, state_of, table_of
 from likewise.datasets.named import Named, carved, made, roots
 from likewise.datasets.tables import names_in
 from likewise.errors import DataError
@@ -107,8 +106,7 @@ def _parts(name: str, folder: Path, label_bytes: int, column: str) -> tuple[list
 
 def _tabled(name: str, files: Sequence[Path], parts: Callable[[], Mapping[str, Arrays]]) -> dict[str, list[Record]]:
     """Records of arrays, by part, in a table that is written once for these files as they are now."""
-    stamp = fingerprint([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files])
-    path = table_of(f"{name}-{stamp}", parts)
+    path = table_of(name, state_of(files), parts)
     found: dict[str, list[Record]] = {}
     for place, row in enumerate(pq.read_table(path, columns=["split", "label", "number"]).to_pylist()):
         record = Record(f"{row['split']}:{row['number']}", row["label"], path, place)

@@ -6,6 +6,7 @@ select 297, in-distribution report 500, drawn by key. Writers are not recorded, 
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,18 @@ TEMPLATES = ("{}", "the number {}", "a handwritten digit, {}", "a drawing of the
 
 def read(_: Path) -> Dataset:
     """The digits, ink dark on white. Raises `MachineError` E03 where scikit-learn is not installed."""
-    return dataset_of("digits", table_of("digits", _parts), NAMES, TEMPLATES)
-
-
-def _parts() -> dict[str, Arrays]:
     try:
-        from sklearn.datasets import load_digits
-    except ImportError:
+        carried = version("scikit-learn")
+    except PackageNotFoundError:
         raise MachineError(
             "E03", "digits come with scikit-learn, which is not installed: pip install scikit-learn."
         ) from None
+    return dataset_of("digits", table_of("digits", ["scikit-learn", carried], _parts), NAMES, TEMPLATES)
+
+
+def _parts() -> dict[str, Arrays]:
+    from sklearn.datasets import load_digits
+
     found = load_digits()
     pixels_NHW = 255 - np.round(found.images * 255 / 16)
     order = key_rng("digits", "split").permutation(len(pixels_NHW))

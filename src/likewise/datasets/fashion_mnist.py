@@ -19,7 +19,7 @@ TEMPLATES = ("{}", "a picture of a {}", "a piece of clothing, {}", "a grey photo
 
 def read(folder: Path) -> Dataset:
     """The dataset of the four files in a folder."""
-    path = table_of("fashion-mnist", lambda: idx.parts(folder, "fashion-mnist"))
+    path = table_of("fashion-mnist", idx.source(folder), lambda: idx.parts(folder, "fashion-mnist"))
     return dataset_of("fashion-mnist", path, NAMES, TEMPLATES)
 
 

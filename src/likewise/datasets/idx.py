@@ -8,10 +8,11 @@ import gzip
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from likewise.datasets.made import Arrays
+from likewise.datasets.made import Arrays, state_of
 from likewise.errors import DataError
 from likewise.keys import key_rng
 
@@ -20,6 +21,11 @@ FILES = {"train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
 """Pictures and labels of both parts; each file may have `.gz` behind it."""
 NEEDS = tuple(f"{name}*" for pair in FILES.values() for name in pair)
 TRAIN = 55_000
+
+
+def source(folder: Path) -> list[Any]:
+    """What `parts` depends on: the four files as they are now, and how many are trained on."""
+    return [TRAIN, state_of([_file(folder, name) for pair in FILES.values() for name in pair])]
 
 
 def parts(folder: Path, word: str) -> Mapping[str, Arrays]:
@@ -34,9 +40,13 @@ def parts(folder: Path, word: str) -> Mapping[str, Arrays]:
     }  # fmt: skip
 
 
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.gz" if (folder / f"{name}.gz").exists() else folder / name
+
+
 def read_idx(folder: Path, name: str) -> np.ndarray:
     """An array of unsigned bytes: two zeros, type 8, rank, big-endian sizes, data. Raises `DataError` D12."""
-    path = folder / f"{name}.gz" if (folder / f"{name}.gz").exists() else folder / name
+    path = _file(folder, name)
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         if data[:3] != b"\0\0\x08":

@@ -26,7 +26,8 @@ TEMPLATES = ('a photo of the number: "{}".',)
 
 def read(folder: Path) -> Dataset:
     """The dataset of the four files in a folder."""
-    return dataset_of("mnist", table_of("mnist", lambda: idx.parts(folder, "mnist")), NAMES, TEMPLATES)
+    path = table_of("mnist", idx.source(folder), lambda: idx.parts(folder, "mnist"))
+    return dataset_of("mnist", path, NAMES, TEMPLATES)
 
 
 ENTRIES = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from likewise import files
+from likewise.config import fingerprint
 from likewise.data.audit import Audit
 from likewise.data.records import ClassTable, Dataset, Record, Split
 
@@ -21,9 +23,17 @@ Arrays = tuple[np.ndarray, np.ndarray]
 """Grey pictures_NHW (uint8) and labels_N."""
 
 
-def table_of(name: str, parts: Callable[[], Mapping[str, Arrays]]) -> Path:
-    """The parquet of these parts in the cache; `parts` is asked only where it is not there yet."""
-    folder = files.cache_folder() / "datasets" / name
+FORMAT = 1
+"""Version of how tables are made; a change of meaning raises it, and old ones are never read again."""
+
+
+def table_of(name: str, source: Any, parts: Callable[[], Mapping[str, Arrays]]) -> Path:
+    """The parquet of these parts in the cache; `parts` is asked only where it is not there yet.
+
+    `source` says what they are made of, as plain data (`state_of` files, a package's version): other files, or another
+    way of making them, have a table of their own.
+    """
+    folder = files.cache_folder() / "datasets" / f"{name}-{fingerprint([FORMAT, source])}"
     if not files.whole(folder):
         rows = [
             {"split": split, "label": int(label), "number": number, "image": png(pixels_HW)}
@@ -35,6 +45,11 @@ def table_of(name: str, parts: Callable[[], Mapping[str, Arrays]]) -> Path:
         with files.new_folder(folder) as fresh:
             files.write_bytes(fresh / "images.parquet", sink.getvalue().to_pybytes())
     return folder / "images.parquet"
+
+
+def state_of(paths: Sequence[Path]) -> list[Any]:
+    """The files as they are now: names, sizes, times of change."""
+    return [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
 
 
 def dataset_of(name: str, path: Path, names: Sequence[str], templates: tuple[str, ...]) -> Dataset:
