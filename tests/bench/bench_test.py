@@ -161,6 +161,29 @@ for entry in pathlib.Path("/proc").iterdir():
 """
 
 
+def test_workers_end_when_the_suite_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", WORKERS], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"at work\n"
+        parent.kill()
+        assert parent.stdout.read() == b""  # nobody holds the other end any more
+
+
+WORKERS = """
+import multiprocessing, time
+from likewise.bench.engines import end_with_parent
+
+def work():
+    end_with_parent()
+    print("at work", flush=True)
+    time.sleep(60)
+    print("still here", flush=True)
+
+multiprocessing.get_context("fork").Process(target=work).start()
+time.sleep(120)
+"""
+
+
 def test_a_failure_is_kept_with_its_reason_and_never_scored(place: Path, tmp_path: Path) -> None:
     suite = suite_of(place, shots=[50], seeds=[0])
     assert all("50 shots asked" in why for _, why in bench("local", suite.cells, tmp_path, How(), 1, Watch()))

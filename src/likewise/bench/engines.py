@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -36,7 +38,7 @@ def local(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -
         for cell in cells:
             yield cell, run_cell(cell, out, how, watch)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         asked = {pool.submit(run_cell, cell, out, how): cell for cell in cells}
         try:
             for future in as_completed(asked):
@@ -44,6 +46,21 @@ def local(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -
         except (Interrupted, KeyboardInterrupt):
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def end_with_parent() -> None:
+    """Let this process end as soon as the one that began it is gone, which a killed one cannot ask for.
+
+    What it was at is whole up to the last checkpoint, as after any kill; left alone it would hold its memory for ever.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only a worker has a parent to end with"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def ray(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -> Iterator[Done]:
@@ -71,8 +88,6 @@ def _result(cluster: Any, reference: Any) -> str:
 
 @contextlib.contextmanager
 def _cluster(jobs: int) -> Iterator[Any]:
-    import os
-
     try:
         import ray as cluster
     except ImportError:
