@@ -81,6 +81,9 @@ def test_blank_captions_are_left_out_as_the_error_says(
     assert "--max-bad 0.25" in capsys.readouterr().err
     assert tried(stones, path, "--dry-run", "-o", str(tmp_path / "run"), "--max-bad", "0.25") == 0
     assert tried(stones, path, "--dry-run", "--max-bad", "0.25", "--on-bad-image", "error") == 1
+    said = capsys.readouterr().err
+    assert "leave them out with --on-bad-image skip." in said
+    assert "--max-bad" not in said
 
 
 def test_a_dry_run_refuses_what_the_run_would(stones: Path, data: Dataset, tmp_path: Path, capsys: Any) -> None:

@@ -124,6 +124,7 @@ def test_alpha_is_chosen_on_select_and_the_report_is_read_once_afterwards(run: R
     log = json.loads((run.path / "data" / "access.json").read_text())
     assert len(log) == 2  # once for each judge
     assert all(entry["why"].startswith("once, after") for entry in log)
+    assert " % knn@20 on the " in choice["why"]
 
 
 def test_what_it_leaves_loads_again(run: Run, fresh: Callable[[str], Encoder], data: Dataset) -> None:

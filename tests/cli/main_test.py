@@ -288,6 +288,30 @@ def test_a_tie_goes_to_zero_shot() -> None:
     assert choose([*tied, *path])[:2] == ("flyp", 0.9)
 
 
+def test_the_sentence_says_what_the_choice_is_of() -> None:
+    """Where nothing is added there is nothing smaller, and a point without an alpha has no smallest one."""
+    none, knn, ln = (
+        Contender(*at, 50) for at in (("pre", None, 0, 0.8), ("knn", None, 90, 0.81), ("ln", 0.5, 64, 0.99))
+    )
+    assert choose([none, knn]).why == (
+        "80.0 % on the select pictures is within one standard error (5.6) of the best, 81.0 % on the 50 select "
+        "pictures (knn); it adds nothing."
+    )
+    assert choose([none._replace(accuracy=0.9), knn], "knn@20").why == (
+        "best with 90.0 % knn@20 on the 50 select pictures (pre): nothing that adds to it does better."
+    )
+    assert choose([none, ln], "knn@20").why == (
+        "best with 99.0 % knn@20 on the 50 select pictures (ln at alpha 0.5), and nothing smaller comes within one "
+        "standard error (2.9)."
+    )
+    assert choose([knn, knn._replace(method="tip", kept=900, accuracy=0.82)]).why.endswith(
+        "(tip); of those that close it adds fewest numbers."
+    )
+    assert choose([ln, ln._replace(alpha=1.0, accuracy=0.995)], "knn@20").why.endswith(
+        "(ln at alpha 1); of those that close it adds fewest numbers, at the smallest alpha."
+    )
+
+
 def test_a_method_that_diverges_is_left_out(photos: Path, model: str, tmp_path: Path, capsys: Said) -> None:
     words = ["train", "ft", str(photos), "stages.0.fit.lr=1e30", "stages.0.fit.clip=0", "-e", model]
     assert run([*words, "-o", str(tmp_path / "run"), "--json"]) == 0

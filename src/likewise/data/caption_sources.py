@@ -53,11 +53,6 @@ class PairOptions(Config):
         shared = {name: getattr(self, name) for name in SourceOptions.model_fields if name in PairOptions.model_fields}
         return SourceOptions(**shared)
 
-    @property
-    def allowed(self) -> float:
-        """The share that may be left out with a notice."""
-        return self.max_bad if self.on_bad_image == "skip" else 0.0
-
 
 @dataclass
 class Listing:
@@ -169,9 +164,9 @@ def settle(
             f"{len(blank):,} of {len(texts):,} {listing.unit} of {source} have no caption; first: "
             f"number {blank[0] + 1} ({listing.found[blank[0]].key})"
         )
-        if len(blank) > options.allowed * len(texts):
-            share = math.ceil(100 * len(blank) / len(texts)) / 100
-            more = f", or leave them out with --max-bad {share:.2f}" if len(blank) < len(texts) else ""
+        share = len(blank) / len(texts)
+        if share > options.source.allowed:
+            more = f", or leave them out with {options.source.leaving_out(share)}" if share < 1 else ""
             raise DataError("D13", f"{said}. A picture without words teaches nothing here. {listing.fix}{more}.")
         audit.note("D13", f"{said}. They were left out.")
     merged: dict[str, tuple[Found, dict[str, None]]] = {}

@@ -74,14 +74,12 @@ def drop_bad(
     audit.bad = [(f.key, s.bad) for f, s in zip(found, seen, strict=True) if s.bad]
     if audit.bad:
         n, share = len(audit.bad), len(audit.bad) / len(found)
-        allowed = options.max_bad if options.on_bad_image == "skip" else 0.0
         listed = some((key for key, _ in audit.bad), 3)
-        if share > allowed:
+        if share > options.allowed:
             audit.error(
                 "D07",
-                f"{n:,} images ({share:.1%}) cannot be read, over the {allowed:.0%} limit: {listed}; the first: "
-                f"{audit.bad[0][1]}. Re-run with --on-bad-image skip --max-bad {np.ceil(share * 100) / 100:.2f}, or "
-                "remove them.",
+                f"{n:,} images ({share:.1%}) cannot be read, over the {options.allowed:.0%} limit: {listed}; the "
+                f"first: {audit.bad[0][1]}. Remove them, or leave them out with {options.leaving_out(share)}.",
             )
         else:
             audit.note("D07", f"{n:,} images ({share:.1%}) cannot be read and were left out: {listed}.")

@@ -5,6 +5,7 @@ Classes are ordered naturally by folder (1, 2, 10), which is not torchvision's o
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -49,6 +50,17 @@ class SourceOptions(Config):
         if min(self.held_out) <= 0 or sum(self.held_out) >= 1:
             raise ValueError("held_out needs two fractions above 0 whose sum is below 1")
         return self
+
+    @property
+    def allowed(self) -> float:
+        """The share that may be left out with a notice."""
+        return self.max_bad if self.on_bad_image == "skip" else 0.0
+
+    def leaving_out(self, share: float) -> str:
+        """The flags by which such a share is left out; where nothing was to be, that it may."""
+        if self.on_bad_image == "error":
+            return "--on-bad-image skip"
+        return f"--max-bad {math.ceil(round(100 * share, 6)) / 100:.2f}"
 
 
 class NoClasses(DataError):

@@ -162,7 +162,7 @@ def _chosen(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> tu
     """The choice over all methods, the pretrained encoder among them, and each method's own alpha."""
     contenders = _contenders(rows, tuned)
     own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
-    return choose(contenders), {BASELINE: None, **own}
+    return choose(contenders, CHOOSES), {BASELINE: None, **own}
 
 
 def _contenders(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> list[Contender]:
@@ -177,7 +177,7 @@ def _contenders(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -
 def _best(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -> Choice:
     """The best tuned encoder on the select split; the pretrained one where all methods were left out."""
     found = [c for c in _contenders(rows, tuned) if c.method in tuned]
-    return choose(found) if found else Choice(BASELINE, None, "nothing was tuned")
+    return choose(found, CHOOSES) if found else Choice(BASELINE, None, "nothing was tuned")
 
 
 def _about(tuned: Tuned, experiment: Captioning, alpha: float | None) -> dict[str, Any]:
