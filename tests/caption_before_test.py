@@ -19,13 +19,14 @@ from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import ConfigError, DataError, UsageError
 from likewise.recipe import Machine
-from likewise.recipes import RECIPES, for_captions
+from likewise.recipes import RECIPES, captions, for_captions
 from likewise.run.caption import caption
 from likewise.run.caption_again import interpolate
 from likewise.run.caption_before import check
+from likewise.run.planning import possible
 from likewise.run.watch import Watch
 from tiny import shrunk, write_data
-from vision import pair_at
+from vision import BLOCKLESS, IN_BLOCKS, pair_at
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +225,20 @@ def test_where_no_method_can_be_nothing_is_written(
         with pytest.raises(ConfigError, match="caption-lora cannot be used with"):
             lw.caption(fresh("with-resnet"), pairs, names, data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", BLOCKLESS)
+def test_on_convolutional_networks_four_are_refused_and_the_docs_name_them(
+    fresh: Callable[[str], Encoder], kind: str
+) -> None:
+    found, refused = possible(captions.RECIPES, fresh(kind), 9, 9)
+    assert set(refused) == set(IN_BLOCKS)
+    assert set(found) | set(refused) == set(captions.RECIPES)
+    text = (Path(__file__).parents[1] / "docs" / "methods" / "captions.md").read_text()
+    told = re.search(r"refused on convolutional networks[^:]*:(.*?)\.", text, re.DOTALL)
+    assert told is not None
+    assert set(re.findall(r"`([\w-]+)`", told[1])) == set(refused)
+    replaying = re.search(r'--method (film-channels) "(stages\.1\.replay=[^"]*)"', text)
+    assert replaying is not None
+    recipe = for_captions(replaying[1])[1].edited(replaying[2])
+    assert possible({"x": recipe}, fresh(kind), 9, 9)[1] == {}
