@@ -137,7 +137,7 @@ def test_they_stand_in_the_tables_with_their_interval_and_beside_published_numbe
     assert line.half == pytest.approx((row["high"] - row["low"]) / 2)
     text = markdown(suite, suite.cells, out)
     assert f"| {100 * line.mean:.1f} ± {100 * line.half:.1f} |" in text
-    assert f"{base} {of} 3-way-1-shot" in text
+    assert f"| {base} | {of} 3-way-1-shot | {COUNT:,} |" in text
     assert "of episodes from one seed, over these" in text
     own = {"value": 100 * line.mean + 0.2, "source": "table 3", "method": "ln", "dataset": base, "domain": of,
            "metric": "3-way-1-shot"}  # fmt: skip

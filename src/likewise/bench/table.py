@@ -208,16 +208,17 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
 
 
 def _grid(found: Sequence[Line]) -> str:
-    columns = list(dict.fromkeys((line.dataset, line.domain, line.metric) for line in found))
-    heads = [" ".join([d, domain, *([] if metric == PLAIN else [metric])]) for d, domain, metric in columns]
-    rows = ["| method | " + " | ".join(heads) + " |", "|---|" + "---:|" * len(columns)]
-    by_key = {(line.method, line.alpha, line.dataset, line.domain, line.metric): line for line in found}
+    """A row for each number of each data set, a column for each method, or for each point of its path."""
+    by_key = {(line.dataset, line.domain, line.metric, line.method, line.alpha): line for line in found}
     points = list(dict.fromkeys((line.method, line.alpha) for line in found))
     several = {method for method, count in Counter(method for method, _ in points).items() if count > 1}
-    for method, alpha in points:
-        cells = [_said(by_key.get((method, alpha, *column))) for column in columns]
-        at = f" at {alpha:g}" if method in several and alpha is not None else ""
-        rows.append(f"| {method}{at} | " + " | ".join(cells) + " |")
+    heads = [f"{m} at {alpha:g}" if m in several and alpha is not None else m for m, alpha in points]
+    rows = ["| data | | n | " + " | ".join(heads) + " |", "|---|---|---:|" + "---:|" * len(points)]
+    for key, n in {(line.dataset, line.domain, line.metric): line.n for line in found}.items():
+        dataset, domain, metric = key
+        cells = [_said(by_key.get((*key, *point))) for point in points]
+        measure = domain if metric == PLAIN else f"{domain} {metric}"
+        rows.append(f"| {dataset} | {measure} | {n:,} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
