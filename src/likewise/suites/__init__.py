@@ -29,7 +29,7 @@ class Method(Config):
     edits: tuple[str, ...] = ()
     name: str = ""
     alpha: float | tuple[float | None, ...] | None = None
-    """The point of its path that the table reads, or several, a row each: of one training. None: the point chosen on
+    """The point of its path that the table reads, or several, each shown: of one training. None: the point chosen on
     the select split."""
 
     @property
