@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from likewise.cli.data import Classes, Data, Json, Seed, Templates, open_data, source_options
+from likewise.cli.data import Classes, Data, Json, Seed, ShotIndex, Templates, open_data, source_options
 from likewise.cli.jobs import AllowShort, Device, EncoderName, Limit, PriorityOption, Workers, machine_for, priority_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def told(found: Regime, encoder: str) -> str:
 def recommend(
     data: Data, encoder: EncoderName = "icon-clip", priority: PriorityOption = "balanced", time_limit: Limit = "",
     shots: Annotated[int, typer.Option(help="Training pictures a class, as you will adapt with; 0: all.")] = 0,
-    allow_short: AllowShort = False, classes: Classes = "", templates: Templates = "", seed: Seed = 0, json_: Json = False,
+    shot_index: ShotIndex = "", allow_short: AllowShort = False, classes: Classes = "", templates: Templates = "", seed: Seed = 0, json_: Json = False,
     device: Device = "auto", workers: Workers = 0,
 ) -> int:  # fmt: skip
     """Which recipe for this data, how long it takes here, and why."""
@@ -96,14 +96,15 @@ def recommend(
         model.module.to(machine.device)
         source = source_options(classes=classes, templates=templates, rest=("1%", "skip", seed))
         opened = open_data(data, [], source, watch)
-        opened = opened.few(shots, seed, allow_short) if shots else opened
+        opened = opened.few(shots, seed, allow_short, shot_index) if shots or shot_index else opened
         found = find(model, opened, priority=aim, time_limit=limit, machine=machine, seed=seed)
     if json_:
         print(json.dumps(found.tree()))
     else:
-        same = {"--encoder": encoder, "--shots": str(shots), "--classes": classes, "--templates": templates}
-        usual = {"--encoder": "icon-clip", "--shots": "0", "--classes": "", "--templates": ""}
-        again = [part for name, value in same.items() if value != usual[name] for part in (name, value)]
+        same = {"--encoder": encoder, "--shots": str(shots), "--shot-index": shot_index, "--seed": str(seed),
+                "--classes": classes, "--templates": templates}  # fmt: skip
+        usual = {"--encoder": "icon-clip", "--shots": "0", "--seed": "0"}
+        again = [part for name, value in same.items() if value != usual.get(name, "") for part in (name, value)]
         again += ["--allow-short"] if allow_short else []
         screen.print(advised(found, data, again), markup=False, soft_wrap=True)
     return 0
