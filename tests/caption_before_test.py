@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,36 @@ def test_blank_captions_are_left_out_as_the_error_says(
     said = capsys.readouterr().err
     assert "leave them out with --on-bad-image skip." in said
     assert "--max-bad" not in said
+
+
+def test_damaged_pictures_of_a_judge_and_of_rehearsal_go_by_the_same_flags(
+    stones: Path, data: Dataset, tmp_path: Path, capsys: Any
+) -> None:
+    path = table(tmp_path / "pairs.csv", data, ["red", "green", "blue", "grey"])
+    shutil.copytree(stones / "data" / "train", tmp_path / "spoilt")
+    (tmp_path / "spoilt" / "red" / "0.png").write_bytes(b"<html>")
+    for flag in ("--eval", "--replay"):
+        words = (flag, str(tmp_path / "spoilt"), "--method", "token-replay", "--dry-run")
+        assert tried(stones, path, *words) == 1
+        assert "1 images (5.6%) cannot be read, over the 1% limit" in capsys.readouterr().err
+        assert tried(stones, path, *words, "--max-bad", "10%") == 0
+        assert tried(stones, path, *words, "--max-bad", "10%", "--on-bad-image", "error") == 1
+
+
+def test_captions_of_which_some_are_cut_are_a_warning_of_the_run(
+    fresh: Callable[[str], Encoder], data: Dataset, tmp_path: Path
+) -> None:
+    path = table(tmp_path / "pairs.csv", data, ["red", "green", "blue " * 100, "grey"])
+    recipes, heard = {"caption-ln": shrunk(for_captions("ln")[1])}, Heard()
+    given, out = open_pairs(path, PairOptions(held=0)), tmp_path / "run"
+    report = data.read_report("a test")
+    judge = lw.Dataset("dark", data.classes, data.train, replace(report["dark"], role="select"), [report["id"]])
+    run = lw.caption(fresh("with-vit"), given, recipes, judge, out, alphas=(0.0, 1.0), watch=heard)
+    (warning,) = run.results["warnings"]
+    assert warning["code"] == "D11"
+    assert warning["message"].startswith("1 of 4 different captions exceed the 16 tokens")
+    assert f"D11 {warning['message']}" in heard.lines
+    assert "warning D11</span> 1 of 4 different captions" in (out / "report.html").read_text()
 
 
 def test_a_dry_run_refuses_what_the_run_would(stones: Path, data: Dataset, tmp_path: Path, capsys: Any) -> None:

@@ -21,6 +21,7 @@ from likewise.fit.replay import Rehearsal
 from likewise.recipe import Recipe
 from likewise.recipes import RECIPES
 from likewise.run.method import fit_method
+from likewise.run.planning import planned
 from likewise.run.stage import Job
 from likewise.run.tuned import standing
 from tiny import make_job, shrunk
@@ -203,3 +204,9 @@ def test_what_cannot_be_replayed_is_said(job: Job) -> None:
     training, _ = begun(job, weighing(1.0, "stages.1.replay.at=['image.7.block']"))
     with pytest.raises(ConfigError, match=r"replay\.at: .*no place «image\.7\.block"):
         next(training.run())
+    job.encoder.grafts.remove()
+    # a text has blocks, and no picture goes through them
+    with pytest.raises(
+        ConfigError, match=r"no place «text\.0\.block».* Blocks there: image\.0\.block, image\.1\.block\."
+    ):
+        planned({"x": weighing(1.0, "stages.1.replay.at=['text.0.block']")}, job.encoder, 3, 18)

@@ -125,6 +125,11 @@ def test_near_copies_across_splits_are_counted(plant: Plant) -> None:
         scene(i, 128).resize((80, 80)).save(photos / f"train/cat/new{i}.jpg", quality=70)
     warning = findings(Dataset.open(photos).audit.warnings, "D10")
     assert warning.startswith("3 images of train or select look like")
+    # what every command can do comes first; --group-col only with the commands that have it
+    assert warning.endswith(
+        "pass a table with a column «group» for what belongs together (of adapt, check and split: any column, with "
+        "--group-col)."
+    )
 
 
 def test_flat_pictures_are_not_called_alike(plant: Plant) -> None:
