@@ -21,6 +21,7 @@ from likewise.encoders import load
 from likewise.errors import DataError, Interrupted, LikewiseError, UsageError, near
 from likewise.recipe import Machine
 from likewise.run.adapt import Settings, adapt
+from likewise.run.device import on
 from likewise.run.watch import Watch
 from likewise.suites import Cell
 
@@ -149,7 +150,7 @@ def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str
 def _run(cell: Cell, folder: Path, machine: Machine, watch: Watch) -> str:
     """The cell's run, and then its episodes. Returns "" or why its method was left out. Raises `LikewiseError`."""
     encoder, data, asked = _encoder(cell.encoder), _data(cell.dataset), cell.episodes
-    encoder.module.to(machine.device)
+    on(encoder, machine)
     if cell.block.most:
         data = data.thinned({name: n for name, n in cell.block.most.items() if name in _splits(data)}, "bench")
     novel = check(asked, _data(asked.of), data.classes) if asked else None

@@ -29,11 +29,11 @@ def regime(
     from likewise.cli.terminal import out as screen
     from likewise.predict import features
     from likewise.recommend import regime as place
+    from likewise.run.device import on
 
     machine = machine_for(device, workers)
     with Bars(quiet=json_) as watch:
-        model = encoders.load(encoder)
-        model.module.to(machine.device)
+        model = on(encoders.load(encoder), machine)
         opened = open_data(
             data, [], source_options(classes=classes, templates=templates, rest=("1%", "skip", seed)), watch
         )
@@ -88,12 +88,12 @@ def recommend(
     from likewise.cli.terminal import Bars, seconds
     from likewise.cli.terminal import out as screen
     from likewise.recommend import recommend as find
+    from likewise.run.device import on
 
     aim, limit = priority_of(priority), seconds(time_limit) if time_limit else 0.0
     machine = machine_for(device, workers)
     with Bars(quiet=json_) as watch:
-        model = encoders.load(encoder)
-        model.module.to(machine.device)
+        model = on(encoders.load(encoder), machine)
         source = source_options(classes=classes, templates=templates, rest=("1%", "skip", seed))
         opened = open_data(data, [], source, watch)
         opened = opened.few(shots, seed, allow_short, shot_index) if shots or shot_index else opened

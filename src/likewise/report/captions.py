@@ -109,6 +109,7 @@ def read_captions(folder: Path) -> Captions:
             tree["metric"],
             tree["baseline"],
             tree["methods"],
+            tree["notes"],
             near["before"],
             near["after"],
             near["of"],
