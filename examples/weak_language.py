@@ -4,8 +4,9 @@
 
 {LN, FiLM, bottleneck = token replay at weight 0, token replay at 0.1, 1 and 10, the whole tower} x 3 seeds, tuned on
 icon-captions beside icon-clip's text tower, judged on IconShift (in distribution and six styles) and on digits, which
-no caption speaks of. A seed is a run folder, OUT/seed-S; only missing ones run, and an interrupted one goes on. All
-methods of a seed begin with the same projection, trained once. Two processes with different --seeds share two cores.
+no caption speaks of. Four of them once more at HOT times their rates, at which something is forgotten. A seed is a run
+folder, OUT/seed-S and OUT/hot-S; only missing ones run, and an interrupted one goes on. All methods of a run begin with the
+same projection, trained once. Two processes with different --seeds share two cores.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from likewise.data.captions import PairOptions
 from likewise.datasets import CAPTIONS, DATASETS
 from likewise.encoders import paired
 from likewise.metrics import half_width
-from likewise.recipe import Recipe
+from likewise.recipe import AdamW, Recipe
 from likewise.recipes import for_captions
 
 SEEDS = (0, 1, 2)
@@ -38,6 +39,7 @@ TITLES = {
     "ln": "LN", "film": "FiLM", "bottleneck": "bottleneck (replay 0)", **{f"replay-{w:g}": f"token replay {w:g}" for w in REPLAYS},
     "full": "whole tower",
 }  # fmt: skip
+HOT, HOT_METHODS = 10.0, ("bottleneck", "replay-1", "replay-10", "full")
 METRICS = {"knn@20": "kNN, k = 20", "linear": "Linear probe"}
 START = "<!-- reading -->"
 
@@ -45,31 +47,37 @@ Numbers = dict[tuple[str, float | None, str, str], np.ndarray]
 """(method, alpha, domain, metric) to percent, one for each seed."""
 
 
-def recipes(encoder: lw.Pair) -> dict[str, Recipe]:
+def recipes(encoder: lw.Pair, hot: bool) -> dict[str, Recipe]:
     out = {}
-    for name in TITLES:
+    for name in HOT_METHODS if hot else TITLES:
         kind, _, weight = name.partition("-")
         recipe = for_captions("token-replay" if kind == "replay" else kind, encoder.rate_scale, encoder.new)[1]
+        fit = recipe.stages[1].fit
+        assert isinstance(fit, AdamW)
         edits = [f"stages.1.fit.epochs={EPOCHS}", *([f"stages.1.replay.weight={weight}"] if weight else [])]
-        out[name] = recipe.edited(*edits)
+        out[name] = recipe.edited(*edits, *([f"stages.1.fit.lr={HOT * fit.lr:g}"] if hot else []))
     return out
 
 
-def run_seed(encoder: str, text: str, out: Path, seed: int, watch: Bars) -> None:
-    folder = out / f"seed-{seed}"
+def folder_of(out: Path, seed: int, hot: bool) -> Path:
+    return out / f"{'hot' if hot else 'seed'}-{seed}"
+
+
+def run_seed(encoder: str, text: str, folder: Path, seed: int, hot: bool, watch: Bars) -> None:
     if (folder / "results.json").exists():
         return
     pair = paired(encoder, text)
     pairs = CAPTIONS["icon-captions"](PairOptions())
     judges = [DATASETS[name]() for name in JUDGES]
-    caption(pair, pairs, recipes(pair), judges, folder, seed=seed, alphas=ALPHAS, resume=folder.exists(), watch=watch)
+    asked = recipes(pair, hot)
+    caption(pair, pairs, asked, judges, folder, seed=seed, alphas=ALPHAS, resume=folder.exists(), watch=watch)
 
 
-def numbers(out: Path) -> Numbers:
+def numbers(out: Path, hot: bool) -> Numbers:
     """Every number over the seeds that have ended."""
     found: dict[tuple[str, float | None, str, str], list[float]] = {}
     for seed in SEEDS:
-        path = out / f"seed-{seed}" / "results.json"
+        path = folder_of(out, seed, hot) / "results.json"
         for r in json.loads(path.read_text())["rows"] if path.exists() else ():
             if r["split"] == "report" or r["domain"] == "select":
                 found.setdefault((r["method"], r["alpha"], r["domain"], r["metric"]), []).append(100 * r["value"])
@@ -88,13 +96,18 @@ def domains_of(found: Numbers) -> list[str]:
     return [*own, "ood-mean", *(d for d in there if ":" in d)]
 
 
+def _titles(found: Numbers) -> list[tuple[str, str]]:
+    there = {method for method, *_ in found}
+    return [(name, title) for name, title in TITLES.items() if name in there]
+
+
 def table(found: Numbers, metric: str) -> str:
     """A row for each method and alpha, a column for each domain."""
     domains = domains_of(found)
     lines = ["| method | alpha | " + " | ".join(domains) + " |", "|---|---:" + "|---:" * len(domains) + "|"]
     base = [said(found.get(("pretrained", None, d, metric))) for d in domains]
     lines.append("| pretrained | 0 | " + " | ".join(base) + " |")
-    for name, title in TITLES.items():
+    for name, title in _titles(found):
         for alpha in ALPHAS[1:]:
             cells = [said(found.get((name, alpha, d, metric))) for d in domains]
             lines.append(f"| {title} | {alpha:g} | " + " | ".join(cells) + " |")
@@ -107,7 +120,7 @@ def claims(found: Numbers) -> str:
         "| method | metric | domain | change at alpha 1 | alpha chosen on select | change there | what the way back adds |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
-    for name, title in TITLES.items():
+    for name, title in _titles(found):
         for metric, called in METRICS.items():
             inner = [a for a in ALPHAS if 0 < a < 1 and (name, a, "select", metric) in found]
             if not inner:
@@ -125,9 +138,9 @@ def claims(found: Numbers) -> str:
 
 
 def page(out: Path, encoder: str, text: str) -> str:
-    found = numbers(out)
-    done = sum((out / f"seed-{seed}" / "results.json").exists() for seed in SEEDS)
-    waits = "" if done == len(SEEDS) else f" **{done} of {len(SEEDS)} seeds have been run.**"
+    each = [folder_of(out, seed, hot) for hot in (False, True) for seed in SEEDS]
+    done = sum((folder / "results.json").exists() for folder in each)
+    waits = "" if done == len(each) else f" **{done} of {len(each)} runs are there.**"
     parts = [
         "# Weak language supervision: what tuning on captions gives and takes",
         "",
@@ -138,17 +151,13 @@ def page(out: Path, encoder: str, text: str) -> str:
         f"probe. alpha * tuned + (1 - alpha) * pretrained, of adapters their answer times alpha.{waits}",
         "",
     ]
-    for metric, called in METRICS.items():
-        parts += [f"## {called}", "", table(found, metric), ""]
-    parts += [
-        "## Is what was lost won back?",
-        "",
-        "Differences to the pretrained encoder, in points.",
-        "",
-        claims(found),
-        "",
-        START,
-    ]
+    for hot, where in ((False, ""), (True, f", at {HOT:g} times the rates")):
+        found = numbers(out, hot)
+        for metric, called in METRICS.items():
+            parts += [f"## {called}{where}", "", table(found, metric), ""]
+        told = "Differences to the pretrained encoder, in points."
+        parts += [f"## Is what was lost won back{where}?", "", told, "", claims(found), ""]
+    parts.append(START)
     return "\n".join(parts) + "\n"
 
 
@@ -168,8 +177,10 @@ def main(
     typer.echo(f"{encoder} + {text}, alphas {ALPHAS}, seeds {SEEDS}, replay weights {REPLAYS}")
     with Bars() as watch:
         for seed in map(int, seeds.split(",")):
-            watch.part(f"seed {seed}")
-            run_seed(encoder, text, out, seed, watch)
+            for hot in (False, True):
+                folder = folder_of(out, seed, hot)
+                watch.part(str(folder))
+                run_seed(encoder, text, folder, seed, hot, watch)
     old = write.read_text() if write.exists() else ""
     write.write_text(page(out, encoder, text) + old.partition(START)[2].lstrip("\n"))
     typer.echo(f"written to {write}")
