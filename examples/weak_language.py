@@ -87,7 +87,7 @@ def numbers(out: Path, hot: bool) -> Numbers:
 def said(values: np.ndarray | None) -> str:
     if values is None or not len(values):
         return "–"
-    return f"{values.mean():.1f}" + (f" ± {half_width(values):.1f}" if len(values) > 1 and values.std() > 0 else "")
+    return f"{values.mean():.1f}" + (f" ± {half_width(values):.1f}" if len(values) > 1 and values.std() > 1e-9 else "")
 
 
 def domains_of(found: Numbers) -> list[str]:
