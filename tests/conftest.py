@@ -70,7 +70,8 @@ def encoder_of(_shared: Callable[[str], Encoder]) -> Iterator[Callable[[str], En
 
     yield get
     for encoder, before in used.values():
-        encoder.module.requires_grad_(False)  # a training under test has released some
+        encoder.module.requires_grad_(False)  # a training under test has released some,
+        encoder.module.zero_grad()  # and left gradients
         after = tiny.everything(encoder)
         assert list(after) == list(before)
         assert all(torch.equal(after[name], value) for name, value in before.items())
