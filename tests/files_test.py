@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
@@ -170,6 +174,121 @@ def test_a_lock_on_a_file_that_was_taken_away_meanwhile_holds_nothing(
     monkeypatch.setattr(fcntl, "flock", late)
     with pytest.raises(UsageError, match="another process"), files.lock(path):
         pass
+
+
+def test_a_waiting_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    held, most, path = [0], [0], tmp_path / "lock"
+
+    def work() -> None:
+        for _ in range(20):
+            with files.lock(path, wait=True):
+                held[0] += 1
+                most[0] = max(most[0], held[0])
+                time.sleep(0.001)
+                held[0] -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(work) for _ in range(4)]:
+            done.result()
+    assert most == [1]
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("number", [38, 95])  # ENOSYS and ENOTSUP, as disks of a network answer
+def test_where_the_disk_has_no_locks_the_work_is_done_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    import fcntl
+
+    def none(*_: object) -> None:
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with files.lock(tmp_path / "lock"), files.lock(tmp_path / "lock", wait=True):
+        pass
+
+
+# -- several at once -------------------------------------------------------------------------------------------
+
+
+def test_two_hosts_with_one_process_number_do_not_take_each_other_s_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "f"
+    with files.new_folder(path) as first:
+        files.write_text(first / "a", "first")
+        with files.new_folder(path) as second:
+            files.write_text(second / "a", "second")
+        assert (path / "a").read_text() == "second"
+    assert (path / "a").read_text() == "first"
+    assert files.whole(path)
+    assert names(tmp_path) == {"f"}
+
+
+def test_a_folder_that_is_there_by_the_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "lock", lambda *_, **__: contextlib.nullcontext())  # as on a disk without locks
+    path = tmp_path / "f"
+
+    def fill(text: str) -> Callable[[Path], None]:
+        def go(fresh: Path) -> None:
+            if text == "late":
+                files.once(path, fill("early"))
+            files.write_text(fresh / "a", text)
+
+        return go
+
+    assert files.once(path, fill("late")) == path
+    assert (path / "a").read_text() == "early"
+    files.once(path, fill("never asked"))
+    assert (path / "a").read_text() == "early"
+    (path / "a").write_text("damaged")
+    files.once(path, fill("mended"))
+    assert (path / "a").read_text() == "mended"
+    assert names(tmp_path) == {"f"}
+
+
+RACE = """
+import multiprocessing, os, pathlib, sys
+from likewise import files
+
+place, how, rounds = pathlib.Path(sys.argv[1]), sys.argv[2], 40
+
+def write(fresh):
+    (place / f"filled-{os.getpid()}-{fresh.name.split('.')[1]}").touch()
+    files.write_text(fresh / "a", "text" * 1000)
+
+def work(start):
+    for k in range(rounds):
+        start.wait()
+        if how == "once":
+            folder = files.once(place / f"r{k}", write)
+            assert (folder / "a").read_text() == "text" * 1000
+        else:
+            with files.new_folder(place / f"r{k}") as fresh:
+                write(fresh)
+
+if __name__ == "__main__":
+    fork = multiprocessing.get_context("fork")  # one import for all
+    start = fork.Barrier(4, timeout=60)
+    workers = [fork.Process(target=work, args=(start,)) for _ in range(4)]
+    for worker in workers: worker.start()
+    for worker in workers: worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert all(files.whole(place / f"r{k}") for k in range(rounds))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+@pytest.mark.parametrize(("how", "fills"), [("once", 1), ("new_folder", 4)])
+def test_processes_that_want_one_folder_at_once(tmp_path: Path, how: str, fills: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RACE, str(tmp_path), how], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    filled = [name for name in names(tmp_path) if name.startswith("filled-")]
+    assert len(filled) == 40 * fills
+    assert names(tmp_path) - set(filled) == {f"r{k}" for k in range(40)}  # and nothing beside them
 
 
 # -- killed between any two steps ------------------------------------------------------------------------------

@@ -8,13 +8,15 @@ No pickle: tensors are safetensors, everything else is JSON or text.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors.torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from torch import Tensor
 from likewise.errors import DataError, MachineError, UsageError
 
 MANIFEST = "manifest.json"
+ELSEWHERE = "Use another folder: -o, or LIKEWISE_CACHE for what is only kept."
 
 
 def _sync_folder(path: Path) -> None:
@@ -33,10 +36,15 @@ def _sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def _beside(path: Path, kind: str) -> Path:
+    """A name in the same folder that is nobody else's: two hosts that share it can have processes of one number."""
+    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(8)}")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = _beside(path, "tmp")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -94,29 +102,70 @@ def digest(path: Path) -> str:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a temporary folder; when the block ends well it becomes `path`, manifest last, replacing what was there."""
+    """Fill a temporary folder; when the block ends well it becomes `path`, manifest last, replacing what was there.
+
+    Of several that write one path at once, each ends well, and the last one stays.
+    """
+    with _filled(path) as temporary:
+        yield temporary
+        _seal(temporary)
+        _put(temporary, path)
+
+
+def once(path: Path, fill: Callable[[Path], None], there: Callable[[Path], bool] | None = None) -> Path:
+    """The folder `path`, filled by one process while others that want it wait; `there` (`whole`) says that it is.
+
+    For what anybody would fill alike, such as a cache. Where the disk knows no locks, all fill, and the first stays.
+    """
+    there = there or whole
+    if not there(path):
+        with lock(path.with_name(f".{path.name}.lock"), wait=True):
+            if not there(path):
+                with _filled(path) as temporary:
+                    fill(temporary)
+                    _seal(temporary)
+                    if not there(path):
+                        _put(temporary, path, there)
+    return path
+
+
+@contextlib.contextmanager
+def _filled(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, of which nothing is left afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _beside(path, "tmp")
     temporary.mkdir()
     try:
         yield temporary
-        members = sorted(p for p in temporary.rglob("*") if p.is_file())
-        manifest = {str(p.relative_to(temporary)): {"bytes": p.stat().st_size, "sha256": digest(p)} for p in members}
-        write_json(temporary / MANIFEST, manifest)
-        _sync_folder(temporary)
-        if path.exists():
-            old = path.with_name(f".{path.name}.old-{os.getpid()}")
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)  # killed before the next line, `sweep` puts it back
-            os.replace(temporary, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+def _seal(folder: Path) -> None:
+    members = sorted(p for p in folder.rglob("*") if p.is_file())
+    manifest = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": digest(p)} for p in members}
+    write_json(folder / MANIFEST, manifest)
+    _sync_folder(folder)
+
+
+def _put(temporary: Path, path: Path, there: Callable[[Path], bool] = lambda _: False) -> None:
+    """Rename a folder into a place where others may do so at the same time; what is `there` is left alone."""
+    while not there(path):
+        old = _beside(path, "old")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, old)  # killed before the next line, `sweep` puts it back
+        try:
+            os.replace(temporary, path)
+        except OSError as error:
+            if not (error.errno in (errno.EEXIST, errno.ENOTEMPTY) or path.exists()):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(old, path)
+                raise
+            shutil.rmtree(old, ignore_errors=True)  # another came first, with a newer one
+        else:
+            shutil.rmtree(old, ignore_errors=True)
+            _sync_folder(path.parent)
+            return
 
 
 def whole(path: Path) -> bool:
@@ -148,40 +197,52 @@ def remove(path: Path) -> None:
     if path.is_file():
         path.unlink()
     elif path.exists():
-        gone = path.with_name(f".{path.name}.gone-{os.getpid()}")
-        shutil.rmtree(gone, ignore_errors=True)
+        gone = _beside(path, "gone")
         os.replace(path, gone)
         shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold a place for this process alone, however it ends. Raises `UsageError` R01 where another holds it."""
+def lock(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a place for this process alone, however it ends; where another holds it, `wait` or raise `UsageError` R01.
+
+    Where there are no such locks (Windows, some network disks), processes are not told apart.
+    """
     try:
         import fcntl
-    except ImportError:  # Windows: two processes in one folder are not told apart there
+    except ImportError:
         yield
         return
+    while True:
+        with _lockable(path) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    raise BlockingIOError  # its holder took the file away just now: this lock would be on none
+            except (BlockingIOError, FileNotFoundError):
+                if wait:
+                    continue
+                raise UsageError(
+                    "R01", f"another process is at work in {path.parent}. Wait for it, or use -o."
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                    raise
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _lockable(path: Path) -> IO[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")  # noqa: SIM115 (closed below, with the lock)
+        return open(path, "w")
     except (FileExistsError, NotADirectoryError):
-        raise UsageError("R01", f"{path.parent} is not a folder and cannot become one. Use -o with another.") from None
+        raise UsageError("R01", f"{path.parent} is not a folder and cannot become one. {ELSEWHERE}") from None
     except OSError as error:
-        raise MachineError(
-            "E02", f"{path.parent} cannot be written: {error.strerror}. Use -o with another folder."
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                raise BlockingIOError  # its holder took the file away just now: this lock would be on none
-        except (BlockingIOError, FileNotFoundError):
-            raise UsageError("R01", f"another process is at work in {path.parent}. Wait for it, or use -o.") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        raise MachineError("E02", f"{path.parent} cannot be written: {error.strerror}. {ELSEWHERE}") from None
 
 
 def cache_folder() -> Path:

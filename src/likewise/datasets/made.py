@@ -34,7 +34,8 @@ def table_of(name: str, source: Any, parts: Callable[[], Mapping[str, Arrays]]) 
     way of making them, have a table of their own.
     """
     folder = files.cache_folder() / "datasets" / f"{name}-{fingerprint([FORMAT, source])}"
-    if not files.whole(folder):
+
+    def fill(fresh: Path) -> None:
         rows = [
             {"split": split, "label": int(label), "number": number, "image": png(pixels_HW)}
             for split, (pixels_NHW, labels_N) in parts().items()
@@ -42,9 +43,9 @@ def table_of(name: str, source: Any, parts: Callable[[], Mapping[str, Arrays]]) 
         ]
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows), sink)
-        with files.new_folder(folder) as fresh:
-            files.write_bytes(fresh / "images.parquet", sink.getvalue().to_pybytes())
-    return folder / "images.parquet"
+        files.write_bytes(fresh / "images.parquet", sink.getvalue().to_pybytes())
+
+    return files.once(folder, fill) / "images.parquet"
 
 
 def state_of(paths: Sequence[Path]) -> list[Any]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from likewise import files
 from likewise.config import fingerprint
 from likewise.data.records import Dataset, Record, Role, Split
-from likewise.datasets.made import png
+from likewise.datasets.made import png, state_of
 from likewise.datasets.named import Named, made
 from likewise.errors import DataError, MachineError, some
 
@@ -49,16 +49,16 @@ def read(folder: Path) -> Dataset:
 def kept(folder: Path) -> Path:
     """The cache's folder of the pictures of these HDF5 files, written if it is not there."""
     sources = [path for part in PARTS for path in _sources(folder, part)]
-    state = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in sources]
-    place = files.cache_folder() / "datasets" / f"pcam-{fingerprint([1, state])}"
+    place = files.cache_folder() / "datasets" / f"pcam-{fingerprint([1, state_of(sources)])}"
+
+    def fill(fresh: Path) -> None:
+        for part in PARTS:
+            with pa.OSFile(str(fresh / f"{part}.arrow"), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
+                for batch in _batches(folder, part):
+                    stream.write_batch(batch)
+
     # 6.5 GB, renamed into place when written: its sums are not looked at again each time
-    if not (place / files.MANIFEST).is_file():
-        with files.new_folder(place) as fresh:
-            for part in PARTS:
-                with pa.OSFile(str(fresh / f"{part}.arrow"), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
-                    for batch in _batches(folder, part):
-                        stream.write_batch(batch)
-    return place
+    return files.once(place, fill, lambda place: (place / files.MANIFEST).is_file())
 
 
 def _sources(folder: Path, part: str) -> list[Path]:
