@@ -16,6 +16,7 @@ from likewise.metrics import (
     calibration_bins,
     correct,
     ece,
+    error_of,
     macro_recall,
     mean_of,
     probabilities,
@@ -121,6 +122,38 @@ def test_mean_of_adds_variances() -> None:
     assert found.high == pytest.approx(0.4 + math.sqrt(0.2**2 + 0.05**2 + 0.1**2) / 3)
     assert found.n == 45
     assert mean_of([parts[0]]) == pytest.approx(parts[0])
+
+
+def test_the_mean_over_copies_of_the_same_pictures_is_no_surer_than_one_of_them() -> None:
+    """Of corruptions that do nothing, beside a shift of its own: as if the pictures had been asked about once."""
+    one, other = proportion(30, 50), proportion(20, 40)
+    found = mean_of([one, one, other, one], [True, True, False, True])
+    assert found.n == 90
+    weighed = 0.75 * (one.high - one.value), 0.25 * (other.high - other.value)
+    assert found.high - found.value == pytest.approx(math.hypot(*weighed))
+    assert mean_of([one] * 3, [True] * 3) == pytest.approx(one)
+
+
+def test_the_error_of_a_mean_over_classes_is_that_of_its_rare_ones() -> None:
+    """Against many draws: 20 classes, most of them rare, each answered rightly with a chance of its own."""
+    rng = np.random.default_rng(0)
+    count_C = (200 / np.arange(1, 21) ** 1.5).astype(int) + 2
+    chance_C = rng.uniform(0.2, 0.9, 20)
+    labels_N = np.repeat(np.arange(20), count_C)
+
+    def draw() -> np.ndarray:
+        right_N = rng.uniform(size=len(labels_N)) < chance_C[labels_N]
+        return np.asarray(np.eye(20)[np.where(right_N, labels_N, (labels_N + 1) % 20)])
+
+    for metric in ("macro_f1", "macro_recall", "accuracy"):
+        found = [NAMED[metric](draw(), labels_N, ()) for _ in range(40)]
+        truth = np.std([e.value for e in found], ddof=1)
+        assert np.mean([error_of(e, metric) for e in found]) == pytest.approx(truth, rel=0.35), metric
+    plain = NAMED["accuracy"](draw(), labels_N, ())
+    assert error_of(plain, "accuracy") == standard_error(plain.value, plain.n)
+    assert error_of(plain, "macro_f1") >= error_of(plain, "accuracy")
+    perfect = NAMED["macro_f1"](np.eye(20)[labels_N], labels_N, ())
+    assert error_of(perfect, "macro_f1") > 0
 
 
 def test_a_standard_error_is_that_of_the_mean_of_coins() -> None:

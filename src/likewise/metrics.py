@@ -1,6 +1,6 @@
 """Numbers read off logits and labels, each with n and a 95 % interval. Pure functions of arrays."""
 
-# N pictures, C classes.
+# N pictures, C classes, K numbers that a mean is of.
 
 from __future__ import annotations
 
@@ -144,12 +144,24 @@ NAMED: dict[str, Measure] = {
 """What a split may be measured by, of logits_NC, labels_N and the pictures' groups."""
 
 
-def mean_of(parts: Sequence[Estimate]) -> Estimate:
-    """The unweighted mean of independent estimates; interval from theirs, read as normal."""
+def mean_of(parts: Sequence[Estimate], same: Sequence[bool] | None = None) -> Estimate:
+    """The unweighted mean of estimates with the interval of `half_of_mean`; pictures that are the `same` count once."""
+    same = same or [False] * len(parts)
     value = float(np.mean([p.value for p in parts]))
-    low = value - float(np.sqrt(sum((p.value - p.low) ** 2 for p in parts))) / len(parts)
-    high = value + float(np.sqrt(sum((p.high - p.value) ** 2 for p in parts))) / len(parts)
-    return Estimate(value, max(0.0, low), min(1.0, high), sum(p.n for p in parts))
+    low = value - half_of_mean([p.value - p.low for p in parts], same)
+    high = value + half_of_mean([p.high - p.value for p in parts], same)
+    n_K, same_K = np.asarray([p.n for p in parts]), np.asarray(same, dtype=bool)
+    return Estimate(value, max(0.0, low), min(1.0, high), int(n_K[~same_K].sum() + n_K[same_K].max(initial=0)))
+
+
+def half_of_mean(halves: Sequence[float], same: Sequence[bool]) -> float:
+    """Half of the interval of an unweighted mean, from the halves of its K parts', read as normal.
+
+    Parts of pictures of their own are independent, and squares add up. Those of the `same` pictures (an `id` split and
+    its corruptions) may err together, so that halves add up: never too narrow, at most a root of K too wide.
+    """
+    half_K, same_K = np.asarray(halves, dtype=np.float64), np.asarray(same, dtype=bool)
+    return float(np.hypot(np.sqrt((half_K[~same_K] ** 2).sum()), half_K[same_K].sum()) / len(half_K))
 
 
 def half_width(values: Sequence[float]) -> float:
@@ -174,3 +186,11 @@ def standard_error(p: float, n: int) -> float:
     """Of a share p of n, by Agresti and Coull's plus-four rule (1998): above zero also where all or none succeeded."""
     soft = (p * n + 2) / (n + 4)
     return float(np.sqrt(soft * (1 - soft) / (n + 4))) if n else float("nan")
+
+
+def error_of(found: Estimate, metric: str) -> float:
+    """The standard error of an estimate by one of `NAMED`, kept above zero: that of a share; for what is a mean over
+    classes that of its interval, which rare classes widen, and no less than a share's.
+    """
+    share = standard_error(found.value, found.n)
+    return share if metric in ("accuracy", "worst_group") else max(share, (found.high - found.low) / (2 * Z))

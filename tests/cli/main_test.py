@@ -19,6 +19,7 @@ from likewise import files
 from likewise.cli import run
 from likewise.cli.terminal import alphas, seconds
 from likewise.errors import UsageError
+from likewise.metrics import standard_error
 from likewise.recipe import then
 from likewise.run.choose import Contender, choose
 
@@ -275,24 +276,25 @@ def test_two_processes_do_not_share_a_folder(photos: Path, model: str, tmp_path:
     assert "another process" in capsys.readouterr().err
 
 
+def contender(method: str, alpha: float | None, kept: int, share: float, n: int = 50) -> Contender:
+    return Contender(method, alpha, kept, share, n, standard_error(share, n))
+
+
 def test_a_tie_goes_to_zero_shot() -> None:
-    tied = [
-        Contender("zero-shot", None, 0, 0.8, 50),
-        Contender("knn", None, 900, 0.8, 50),
-        Contender("ln", 0.2, 64, 0.8, 50),
-    ]
+    tied = [contender("zero-shot", None, 0, 0.8), contender("knn", None, 900, 0.8), contender("ln", 0.2, 64, 0.8)]
     assert choose(tied)[:2] == ("zero-shot", None)
     assert choose(tied[1:])[:2] == ("ln", 0.2)
     # far ahead wins though it is large; the nearest alpha of what cannot be told apart is taken
-    path = [Contender("flyp", a, 10**6, p, 1000) for a, p in ((0.2, 0.85), (0.9, 0.985), (1.0, 0.986))]
+    path = [contender("flyp", a, 10**6, p, 1000) for a, p in ((0.2, 0.85), (0.9, 0.985), (1.0, 0.986))]
     assert choose([*tied, *path])[:2] == ("flyp", 0.9)
+    # what is measured less surely cannot be told apart from farther away
+    assert choose([*tied, *(one._replace(error=0.15) for one in path)])[:2] == ("flyp", 0.2)
 
 
 def test_the_sentence_says_what_the_choice_is_of() -> None:
     """Where nothing is added there is nothing smaller, and a point without an alpha has no smallest one."""
-    none, knn, ln = (
-        Contender(*at, 50) for at in (("pre", None, 0, 0.8), ("knn", None, 90, 0.81), ("ln", 0.5, 64, 0.99))
-    )
+    none, knn = contender("pre", None, 0, 0.8), contender("knn", None, 90, 0.81)
+    ln = contender("ln", 0.5, 64, 0.99)
     assert choose([none, knn]).why == (
         "80.0 % on the select pictures is within one standard error (5.6) of the best, 81.0 % on the 50 select "
         "pictures (knn); it adds nothing."

@@ -64,6 +64,7 @@ def test_fashion_mnist_from_its_own_files(tmp_path: Path, monkeypatch: pytest.Mo
         "train": 50, "select": 20, "id": 7
     }  # fmt: skip
     assert set(thin.train.records) < set(data.train.records)
+    assert {name: sum(of.values()) for name, of in thin.audit.counts.items()} == {"train": 50, "select": 20, "id": 7}
     assert thin.train == data.thinned({"train": 50, "select": 20, "id": 7}, "word").train
     assert thin.train != data.thinned({"train": 50, "select": 20, "id": 7}, "other").train
     assert thin.few(1, 0, allow_short=True).select.counts(data.classes)["bag"] <= 1

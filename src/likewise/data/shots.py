@@ -68,8 +68,11 @@ def thin(data: Dataset, most: Mapping[str, int], word: str) -> Dataset:
         order = key_rng(word, data.name, split.name).permutation(len(split))
         return split.subset(sorted(order[: most[split.name]]))
 
+    train, select = some_of(data.train), some_of(data.select)
     report = [some_of(split) for name, split in data._report.items() if name in most]
-    return replace(data, train=some_of(data.train), select=some_of(data.select), report=report)
+    audit = copy.deepcopy(data.audit)
+    audit.counts = {split.name: split.counts(data.classes) for split in (train, select, *report)}
+    return replace(data, train=train, select=select, report=report, audit=audit)
 
 
 def some_of_each(split: Split, classes: ClassTable, n: int, seed: int) -> Split:

@@ -36,6 +36,11 @@ PREFIXES = {"timm": "timm", "hf": "transformers", "st": "sentences", "open_clip"
 """Before the colon of a name, and the module that loads it."""
 
 
+def rate_scale(name: str) -> float:
+    """What the rates of recipes are multiplied by for the encoder of that name."""
+    return RATE_SCALES.get(name.partition("#")[0], 1.0)
+
+
 def paired(name: str, text: str = "") -> Encoder:
     """The encoder of that name with a text tower beside it: `text`'s, or for ours `BESIDE`'s; a CLIP has its own.
 
@@ -70,7 +75,7 @@ def load(name: str = "icon-clip", weights: bool = True) -> Encoder:
             )  # fmt: skip
         encoder = load(f"local-dir:{BUILT_IN[base]}{mark}{features}", weights)
         encoder.spec = encoder.spec.model_copy(update={"name": name})
-        encoder.rate_scale = RATE_SCALES[base]
+        encoder.rate_scale = rate_scale(name)
         return encoder
     library = _library(Path(name.partition(":")[2])) if name.startswith("local-dir:") else name.partition(":")[0]
     module = importlib.import_module(f"likewise.encoders.{PREFIXES.get(library, 'open_clip')}")

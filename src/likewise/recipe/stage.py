@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -193,6 +193,12 @@ class Recipe(Config):
                 f"merge.form is {self.merge.form}, but with a {self.head.kind} head the line is of form {form}"
             )
         return self
+
+    def grid(self, alphas: Iterable[float]) -> list[float]:
+        """The points of its path to ask about: these, and its own where it fixes one; none where it has no path."""
+        if self.merge is None:
+            return []
+        return sorted({*alphas, *(() if self.merge.alpha == "select" else (self.merge.alpha,))})
 
     def _kind_again(self) -> str:
         """The kind of an adapter that a stage adds although one of that kind stands there; "" for none."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likewise.metrics import Estimate, Z, correct, probabilities
+from likewise.metrics import Estimate, Z, correct, half_of_mean, probabilities
 from likewise.report.read import ID, MEAN, SELECT, Predictions, Run
 
 
@@ -65,7 +65,7 @@ def change(run: Run, domain: str) -> Estimate:
     value = new.value - old.value
     if domain == MEAN:
         parts = [change(run, name) for name in run.ood]
-        half = math.sqrt(sum((p.high - p.value) ** 2 for p in parts)) / max(1, len(parts))
+        half = half_of_mean([p.high - p.value for p in parts], [name in run.changed for name in run.ood])
         return Estimate(value, value - half, value + half, new.n)
     ours, theirs = run.predictions(run.chosen, domain), run.predictions(run.baseline, domain)
     if ours is None or theirs is None or not np.array_equal(np.sort(ours.index), np.sort(theirs.index)):

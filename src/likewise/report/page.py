@@ -66,7 +66,8 @@ def render(runs: Sequence[Run]) -> str:
     for content, run in zip(sections, runs, strict=True):
         content["compared"] = [run.final(run.chosen, d) for d in shared]
         if len(out) > 1:  # a mean over other domains would be another quantity
-            content["compared"].append(mean_of([run.final(run.chosen, d) for d in out]))
+            numbers = [run.final(run.chosen, d) for d in out]
+            content["compared"].append(mean_of(numbers, [d in run.changed for d in out]))
     shared += [f"mean of these {len(out)} OOD"] * (len(out) > 1)
     return filled("report.html.j2", sections=sections, compared=shared)
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-from likewise import files
 from likewise.data.corruptions import changed
 from likewise.report.read import ID, SELECT, Predictions, Run
 
@@ -30,16 +29,13 @@ class Album:
     run: Run
     rows: Mapping[str, Sequence[int]]
     missing: int = 0
-    ways: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     disagreeing: list[str] = field(default_factory=list)
     _groups: dict[tuple[str, int], list[Any]] = field(default_factory=dict)
     _open: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run) -> Album:
-        path = run.folder / "data" / "ways.json"
-        ways = files.read_json(path) if path.exists() else {}
-        album = cls(run, {d: _rows(run.manifest, d) for d in ("train", SELECT, *run.domains)}, ways=ways)
+        album = cls(run, {d: _rows(run.manifest, d) for d in ("train", SELECT, *run.domains)})
         for domain in (SELECT, *run.domains):
             predictions = run.predictions(run.chosen, domain) if album.rows[domain] and run.names else None
             if predictions is not None and not _agree(run, album.rows[domain], predictions):
@@ -62,7 +58,7 @@ class Album:
 
     def _changed(self, picture: Image.Image, domain: str, at: int) -> Image.Image:
         """The picture as the run saw it, where its domain is a corruption."""
-        change = self.ways.get(domain, {}).get("change", "")
+        change = self.run.ways.get(domain, {}).get("change", "")
         return changed(picture.convert("RGB"), change, str(self.run.manifest["key"][at])) if change else picture
 
     def _load(self, at: int) -> Image.Image:

@@ -69,6 +69,8 @@ class Run:
     scores: Mapping[tuple[str, float | None, str, str], Estimate]
     methods: Mapping[str, Method]
     domains: Sequence[str]
+    ways: Mapping[str, Mapping[str, Any]]
+    """How domains are measured and changed, of those where it is not plain (`Dataset.ways`)."""
     chosen: str
     alpha: float | None
     why: str
@@ -82,6 +84,11 @@ class Run:
     @property
     def ood(self) -> list[str]:
         return [domain for domain in self.domains if domain != ID]
+
+    @property
+    def changed(self) -> set[str]:
+        """Domains that are corruptions, all of the same pictures."""
+        return {domain for domain, way in self.ways.items() if way.get("change")}
 
     @property
     def base(self) -> str:
@@ -170,6 +177,7 @@ def read_run(folder: Path) -> Run:
         scores=scores,
         methods=methods,
         domains=domains,
+        ways=_optional(folder / "data" / "ways.json", {}),
         chosen=chosen,
         alpha=alpha,
         why=str(results["chosen"].get("why") or ""),

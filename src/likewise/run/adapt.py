@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from likewise.data.prompts import fill
 from likewise.data.records import Dataset
 from likewise.encoder import Encoder
 from likewise.errors import UsageError
+from likewise.metrics import error_of
 from likewise.recipe import Experiment, Machine, Recipe
 from likewise.recipes import RECIPES
 from likewise.run.artifact import Predictor, save_point
@@ -105,6 +107,8 @@ def adapt(
     """
     began = time.monotonic()
     settings, machine, watch = settings or Settings(), machine or Machine(), watch or Watch()
+    data = copy.copy(data)
+    data.audit = copy.deepcopy(data.audit)  # what this run warns of is this run's
     if settings.shots or settings.shot_index:
         data = data.few(settings.shots, settings.seed, settings.allow_short, settings.shot_index)
     on(encoder, machine)
@@ -151,17 +155,17 @@ def _adapt(
 
 def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict[str, Any]:
     tuned, skipped = fit_all(experiment.recipes, job, out)
-    asked = {name: points(t, job, _grid(t.recipe, experiment.alphas)) for name, t in tuned.items()}
+    asked = {name: points(t, job, t.recipe.grid(experiment.alphas)) for name, t in tuned.items()}
     select = ask(job, asked, job.data.select)
-    contenders, rows = [], []
+    contenders, rows, metric = [], [], job.data.select.metric
     for (name, alpha), said in select.items():
-        share = own_measure(job.data.select, said)
-        contenders.append(Contender(name, alpha, tuned[name].kept, share.value, share.n))
+        found = own_measure(job.data.select, said)
+        contenders.append(Contender(name, alpha, tuned[name].kept, found.value, found.n, error_of(found, metric)))
         rows += measure(name, alpha, job.data.select, said)
     fixed = {n: t.recipe.merge.alpha for n, t in tuned.items() if t.recipe.merge and t.recipe.merge.alpha != "select"}
     contenders = [c for c in contenders if c.method not in fixed or c.alpha == fixed[c.method]]
     # alpha 0 of any method is the zero-shot model, which stands here in its own name
-    chosen = choose([c for c in contenders if c.alpha != 0])
+    chosen = choose([c for c in contenders if c.alpha != 0], "" if metric == "accuracy" else metric)
     own = {name: choose([c for c in contenders if c.method == name]).alpha for name in tuned}
     own[chosen.method] = chosen.alpha
     files.write_json(out / "choice.json", {**chosen._asdict(), "alphas": own})
@@ -175,7 +179,7 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
             rows += measure(name, alpha, split, said)
             if alpha == own[name]:
                 said.write(out / "methods" / name / "predictions" / f"{domain}.safetensors")
-    rows += ood_mean(rows)
+    rows += ood_mean(rows, report)
     _keep(job, tuned[chosen.method], chosen, out)
     results = {
         "rows": rows, "chosen": {**chosen._asdict(), "alphas": own}, "baseline": BASELINE, "skipped": skipped,
@@ -188,18 +192,12 @@ def _protocol(job: Job, experiment: Experiment, out: Path, began: float) -> dict
     return results
 
 
-def _grid(recipe: Recipe, alphas: tuple[float, ...]) -> list[float]:
-    """The alphas to ask about: the run's, and the recipe's own where it fixes one."""
-    fixed = recipe.merge.alpha if recipe.merge else "select"
-    return sorted({*alphas, *(() if fixed == "select" else (fixed,))})
-
-
 def _about(tuned: Tuned, experiment: Experiment) -> dict[str, Any]:
     recipe = tuned.recipe
     kind = "tuned" if tuned.values else "feature" if tuned.head is not None else "zero-shot"
     return {
         "title": recipe.title, "paper": recipe.paper, "trained": tuned.trained, "seconds": tuned.seconds, "kind": kind,
-        "alphas": _grid(recipe, experiment.alphas) if recipe.merge else [], "refused_path": recipe.no_merge or None,
+        "alphas": recipe.grid(experiment.alphas), "refused_path": recipe.no_merge or None,
         "form": recipe.merge.form if recipe.merge else None, "notes": tuned.notes,
     }  # fmt: skip
 

@@ -92,7 +92,7 @@ def interpolate(
         for split in (data.select, *report.values()):
             for (name, alpha), said in ask(job, asked, split).items():
                 rows += measure(name, alpha, split, said)
-    rows += ood_mean(rows)
+    rows += ood_mean(rows, report)
     found = {"rows": rows, "alphas": list(alphas), "seconds": time.monotonic() - began}
     files.write_json(path / "interpolation.json", found)
     return found
@@ -153,4 +153,4 @@ def evaluate(path: Path, splits: dict[str, Split], machine: Machine) -> list[dic
         found = features(predictor.encoder, split, reads, batch=machine.eval_batch, workers=machine.workers)
         said: Predictions = head_logits(predictor.head, found, split)
         rows += measure(predictor.card.method, predictor.card.alpha, split, said)
-    return rows + ood_mean(rows)
+    return rows + ood_mean(rows, splits)

@@ -13,6 +13,7 @@ from likewise.data.captions import Pairs
 from likewise.data.records import ClassTable, Dataset, Split
 from likewise.encoder import Encoder
 from likewise.encoders.pair import Pair
+from likewise.metrics import standard_error
 from likewise.recipe import Captioning, Machine, Recipe
 from likewise.run.adapt import Run, Settings
 from likewise.run.caption_before import foresee
@@ -117,8 +118,7 @@ def _protocol(
             if method != BASELINE or not job.encoder.new:  # before training a new projection knows nothing
                 rows += recall(job, held_of(pairs), method, alpha)
         job.watch.bar("report", done, len(points), name_of(method, alpha))
-    firsts = set(report[judges[0].name])
-    rows += ood_mean([r for r in rows if r["domain"] in firsts])
+    rows += ood_mean(rows, report[judges[0].name])
     examples = report[judges[0].name]["id"]
     shown = chosen if chosen.method != BASELINE else _best(rows, tuned)
     with at(tuned, shown.method, shown.alpha, job):
@@ -169,7 +169,10 @@ def _contenders(rows: Sequence[Mapping[str, Any]], tuned: Mapping[str, Tuned]) -
     """What can be chosen, on the select split: alpha 0 of a method is the pretrained encoder, which has its own row."""
     sizes = {name: t.trained for name, t in tuned.items()}
     return [
-        Contender(r["method"], r["alpha"], sizes.get(r["method"], 0), r["value"], r["n"])
+        Contender(
+            r["method"], r["alpha"], sizes.get(r["method"], 0), r["value"], r["n"],
+            standard_error(r["value"], r["n"]),
+        )
         for r in rows if r["domain"] == "select" and r["metric"] == CHOOSES and r["alpha"] != 0
     ]  # fmt: skip
 

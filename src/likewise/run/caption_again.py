@@ -64,8 +64,7 @@ def interpolate(
                         rows += j.rows(job, method, alpha, {"select": j.data.select}, "select")
                         rows += j.rows(job, method, alpha, report[j.name], "report")
                     rows += recall(job, held, method, alpha)
-    firsts = set(report[judges[0].name])
-    rows += ood_mean([r for r in rows if r["domain"] in firsts])
+    rows += ood_mean(rows, report[judges[0].name])
     found = {"rows": rows, "alphas": list(alphas), "seconds": time.monotonic() - began}
     files.write_json(path / "interpolation.json", found)
     return found

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from likewise.metrics import standard_error
-
 
 class Contender(NamedTuple):
-    """A point of a path, how many numbers it trained or keeps, and its accuracy (a fraction) on n select pictures."""
+    """A point of a path, how many numbers it trained or keeps, and its accuracy, or the select split's own measure (a
+    fraction) with its standard error (`metrics.error_of`), on n select pictures.
+    """
 
     method: str
     alpha: float | None
     kept: int
     accuracy: float
     n: int
+    error: float
 
 
 class Choice(NamedTuple):
@@ -35,11 +36,11 @@ def choose(contenders: Sequence[Contender], measure: str = "") -> Choice:
     """Of those within one standard error of the best, the one that adds fewest numbers, at the smallest alpha.
 
     Breiman et al. 1984 (CART, section 3.4.3): what selection data cannot tell apart is decided for the simpler one,
-    here the one that changes least. The standard error is the best one's, kept above zero (`metrics.standard_error`).
-    `measure` is what the accuracies are of, where the sentence has to say it.
+    here the one that changes least. The standard error is the best one's. `measure` is what the numbers are, where the
+    sentence has to say it.
     """
     best = max(contenders, key=lambda c: c.accuracy)
-    error = standard_error(best.accuracy, best.n)
+    error = best.error
     close = [c for c in contenders if c.accuracy >= best.accuracy - error]
     chosen = min(close, key=lambda c: (c.kept, 1.0 if c.alpha is None else c.alpha))
     unit = f"% {measure}".strip()

@@ -33,16 +33,19 @@ def own(split: Split, said: Predictions) -> Estimate:
     return NAMED[split.metric](said.logits_NC, said.labels_N, split.groups)
 
 
-def ood_mean(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For each method and alpha, the unweighted mean of each metric over the out-of-distribution domains."""
-    groups: dict[tuple[str, float | None, str], list[Estimate]] = {}
+def ood_mean(rows: Iterable[Mapping[str, Any]], report: Mapping[str, Split]) -> list[dict[str, Any]]:
+    """For each method and alpha, the unweighted mean of each metric over the out-of-distribution domains of `report`.
+
+    Corruptions are all of the same pictures, which the interval knows.
+    """
+    groups: dict[tuple[str, float | None, str], dict[str, Estimate]] = {}
     for r in rows:
-        if r["split"] == "report" and r["domain"] not in ("id", "ood-mean"):
+        if r["split"] == "report" and r["domain"] in report and r["domain"] != "id":
             key = r["method"], r["alpha"], r["metric"]
-            groups.setdefault(key, []).append(Estimate(r["value"], r["low"], r["high"], r["n"]))
+            groups.setdefault(key, {})[r["domain"]] = Estimate(r["value"], r["low"], r["high"], r["n"])
     return [
-        row(method, alpha, "report", "ood-mean", metric, mean_of(parts))
-        for (method, alpha, metric), parts in groups.items()
+        row(*at, "report", "ood-mean", metric, mean_of([*parts.values()], [bool(report[d].change) for d in parts]))
+        for (*at, metric), parts in groups.items()
     ]
 
 
