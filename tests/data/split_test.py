@@ -4,10 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from likewise.data import Dataset, SourceOptions
-from likewise.data.split import stratified, write_manifest
+from likewise.data.split import proportional, stratified, write_manifest
 from likewise.errors import UsageError
 
 BOTH = {"select": 0.15, "report": 0.15}
@@ -30,6 +31,35 @@ def test_every_class_gives_its_share() -> None:
     assert counts["c"] == {"train": 1, "select": 1, "report": 1}
     assert counts["d"] == {"train": 1, "report": 1}
     assert counts["e"] == {"train": 1}
+
+
+def hamilton(sizes: np.ndarray, count: int) -> np.ndarray:
+    """The largest remainder, in NumPy: whole quotas, then one more for the largest fractions."""
+    quota = sizes * count / sizes.sum()
+    whole = np.floor(quota).astype(int)
+    whole[np.argsort(whole - quota, kind="stable")[: count - whole.sum()]] += 1
+    return whole
+
+
+@pytest.mark.parametrize(("sizes", "count"), [([30, 29, 28, 11, 102], 20), ([58, 60, 59, 71], 37), ([7, 500], 250)])
+def test_a_drawing_in_proportion_is_hamiltons(sizes: list[int], count: int) -> None:
+    labels_N = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    drawn = proportional(labels_N.tolist(), count, "word")
+    assert drawn == sorted(set(drawn))
+    assert np.bincount(labels_N[drawn]).tolist() == hamilton(np.array(sizes), count).tolist()
+    assert drawn == proportional(labels_N.tolist(), count, "word")
+    assert drawn != proportional(labels_N.tolist(), count, "other")
+
+
+def test_a_drawing_in_proportion_forgets_no_class_and_empties_none() -> None:
+    labels = [0] * 1000 + [1] * 2 + [2] * 3 + [3]
+    drawn = proportional(labels, 20, "word")
+    assert Counter(labels[i] for i in drawn) == {0: 18, 1: 1, 2: 1}
+    assert len(set(proportional(labels, 1004, "word"))) == 1004  # more than would leave one of each
+    few = proportional([label for label in range(50) for _ in range(2)], 9, "word")  # too few for one of each
+    assert len({i // 2 for i in few}) == len(few) == 9
+    assert len({i // 2 for i in proportional(list(range(40)), 9, "word")}) > 1  # none has two: drawn all the same
+    assert proportional([0, 0, 0], 0, "word") == []
 
 
 def test_the_order_of_listing_is_without_effect_and_the_seed_is_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from likewise.data.records import Dataset
+from likewise.data.records import Dataset, Record
 from likewise.datasets import episodic
-from likewise.datasets.named import order_of
+from likewise.datasets.named import carved, order_of
 from likewise.episodes import episodes
 from likewise.errors import DataError
 
@@ -189,3 +190,16 @@ def test_an_incomplete_cub_is_refused(cub: Path) -> None:
     (cub / "classes.txt").write_text("1 001.Black_footed_Albatross\n")
     with pytest.raises(DataError, match="numbers 1 classes"):
         small("cub")
+
+
+@pytest.mark.parametrize(("sizes", "count", "least"), [([30] * 194 + [29] * 6, 600, 3), ([59] * 85 + [58] * 15, 500, 5),
+                                                       ([732] * 40 + [1300] * 960, 10_000, 5)])  # fmt: skip
+def test_every_class_has_pictures_to_select_on_at_published_sizes(sizes: list[int], count: int, least: int) -> None:
+    records = [
+        Record(f"{label}/{i}", label, Path()) for label, n in enumerate(sizes) for i in range(n)
+    ]  # CUB, ImageNet
+    kept, drawn = carved(records, count, "cub")
+    assert len(drawn) == count
+    assert sorted(r.key for r in (*kept, *drawn)) == sorted(r.key for r in records)
+    counts = Counter(r.label for r in drawn)
+    assert min(counts[label] for label in range(len(sizes))) >= least

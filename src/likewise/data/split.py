@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import heapq
 import io
 import os
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 from likewise import files
 from likewise.data.records import Dataset, Role
 from likewise.errors import UsageError
-from likewise.keys import key_hash
+from likewise.keys import Key, key_hash, key_rng
 
 
 class _Unit(NamedTuple):
@@ -74,6 +75,40 @@ def stratified(
         for i in units[u].members:
             answer[i] = side
     return answer
+
+
+def proportional(labels: Sequence[int], count: int, *key: Key) -> list[int]:
+    """Which `count` of these pictures to draw so that each label gives its share of them, in ascending order.
+
+    Shares are whole by the largest remainder (Hamilton's method), but a label of two pictures or more gives at least
+    one, where `count` is enough for that, and every label keeps one, where enough is left. Which pictures, and which
+    of two labels with equal remainders gives the odd one, the key decides.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, label in enumerate(labels):
+        members[label].append(i)
+    given = {label: int(len(own) > 1) for label, own in members.items()}
+    if sum(given.values()) > count:
+        given = dict.fromkeys(members, 0)
+
+    def turn(label: int) -> tuple[bool, int, int, int]:
+        """Least for the label whose turn it is: one's last picture last, then the farthest behind its share."""
+        ahead = given[label] * len(labels) - count * len(members[label])
+        return len(members[label]) - given[label] == 1, ahead, key_hash(*key, "odd", label), label
+
+    queue = [turn(label) for label in members]
+    heapq.heapify(queue)
+    for _ in range(count - sum(given.values())):
+        *_, label = heapq.heappop(queue)
+        given[label] += 1
+        if given[label] < len(members[label]):
+            heapq.heappush(queue, turn(label))
+    drawn = (
+        members[label][k]
+        for label, n in given.items()
+        for k in key_rng(*key, label).permutation(len(members[label]))[:n]
+    )
+    return sorted(drawn)
 
 
 def _fits(counts: Counter[str], left: Counter[str]) -> bool:

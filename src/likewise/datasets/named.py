@@ -13,8 +13,8 @@ from likewise.config import fingerprint
 from likewise.data.audit import Audit
 from likewise.data.decode import SUFFIXES
 from likewise.data.records import ClassTable, Dataset, Record, Split
+from likewise.data.split import proportional
 from likewise.errors import DataError, some
-from likewise.keys import key_rng
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,10 @@ def tree(root: Path, folders: Sequence[str], labels: Sequence[int] | None = None
 
 
 def carved(records: Sequence[Record], count: int, word: str) -> tuple[list[Record], list[Record]]:
-    """`records` without `count` of them, and these: drawn by key, so that everybody selects on the same ones."""
-    order = key_rng(word, "select").permutation(len(records))
-    chosen = set(order[:count].tolist())
-    kept = [record for i, record in enumerate(records) if i not in chosen]
-    return kept, [records[i] for i in sorted(chosen)]
+    """`records` without `count` of them, and these: each class's share (`proportional`), drawn by key.
+
+    So everybody selects on the same ones, and on each class.
+    """
+    chosen = proportional([record.label for record in records], count, word, "select")
+    taken = set(chosen)
+    return [record for i, record in enumerate(records) if i not in taken], [records[i] for i in chosen]
