@@ -11,7 +11,7 @@ Departs: four heads to begin from instead of one random one. Recipes have heads 
 head of random direction at a trained head's length is made by dealing the texts to the wrong classes, by key.
 """
 
-# N training pictures, S draws, T moments.
+# N pictures, S draws or seeds, T moments.
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from likewise import files
 from likewise.cli.terminal import Bars
 from likewise.data.records import ClassTable, Dataset
 from likewise.datasets import DATASETS
+from likewise.encoder import Encoder
 from likewise.heads import LinearHead
 from likewise.keys import key_rng
-from likewise.metrics import accuracy, half_width
-from likewise.predict import features
+from likewise.metrics import correct, half_width
+from likewise.predict import Predictions, features
 from likewise.recipe import Lbfgs
 from likewise.recipes import get
 from likewise.report.svg import Canvas, spread
-from likewise.run.results import find, read_report
+from likewise.run.results import read_report
 from likewise.run.tuned import standing, stored
 from likewise.solve import lbfgs_path
 
@@ -82,8 +83,41 @@ def dealt(data: Dataset, seed: int) -> Dataset:
     return out
 
 
+def measured(encoder: Encoder, data: Dataset, own: lw.Run, wrong: lw.Run) -> dict[str, dict]:
+    """Of each method its loss at the end, and by split a number for each picture: whether it is answered rightly, how far
+    its features moved, and whether a probe refitted on the moved features answers it rightly."""
+    report = read_report(own.path, data, "features before and after, once all had been trained")
+    splits = {"train": data.train, "select": data.select, **report}
+    fit = Lbfgs(path=(own.results["methods"]["linear"]["notes"]["C"],))
+    labels_N, found = torch.from_numpy(data.train.labels_N), {}
+    with tempfile.TemporaryDirectory() as cache:
+
+        def read() -> dict[str, torch.Tensor]:
+            return {name: features(encoder, split, cache=Path(cache)) for name, split in splits.items()}
+
+        zero = read()
+        for method in TITLES:
+            folder = (wrong if method == "ft-dealt" else own).path / "methods" / method
+            told = {name: Predictions.read(folder / "predictions" / f"{name}.safetensors") for name in [*splits][1:]}
+            found[method] = {"accuracy": {k: correct(p.logits_NC, p.labels_N).tolist() for k, p in told.items()}}
+            if method not in TUNED:
+                continue
+            with standing(stored(folder, encoder), encoder, 1.0):
+                after = read()
+            head = LinearHead(torch.zeros(len(data.classes), zero["id"].shape[1]), torch.zeros(len(data.classes)))
+            (solved,) = lbfgs_path(after["train"], labels_N, head, fit)
+            head = LinearHead(solved.weight_CD, solved.bias_C)
+            journal = (folder / "journal.jsonl").read_text().splitlines()
+            found[method] |= {
+                "loss": float(np.mean([json.loads(line)["loss"] for line in journal[-10:]])),
+                "drift": {k: ((f - zero[k]).norm(dim=1) / zero[k].norm(dim=1)).tolist() for k, f in after.items()},
+                "refit": {k: correct(head(f).detach().numpy(), splits[k].labels_N).tolist() for k, f in after.items()},
+            }
+    return found
+
+
 def icon_seed(out: Path, seed: int, watch: Bars) -> dict:
-    """Accuracies, drift and refitted probes of a seed, by method and split; run where they are missing."""
+    """What is `measured` of a seed, and its seconds; run where it is missing."""
     folder = out / f"seed-{seed}"
     if not (folder / "drift.json").exists():
         began = time.process_time()
@@ -92,46 +126,53 @@ def icon_seed(out: Path, seed: int, watch: Bars) -> dict:
         how = {"seed": seed, "alphas": (1.0,), "resume": True, "watch": watch}
         own = lw.adapt(encoder, data, mine, folder / "own", **how)
         wrong = lw.adapt(encoder, dealt(data, seed), {"ft-dealt": mine["ft"]}, folder / "dealt", **how)
-        splits = {"train": data.train, "select": data.select,
-                  **read_report(own.path, data, "features before and after, once all had been trained")}  # fmt: skip
-        fit = Lbfgs(path=(own.results["methods"]["linear"]["notes"]["C"],))
-        labels_N, found = torch.from_numpy(data.train.labels_N), {}
-        with tempfile.TemporaryDirectory() as cache:
-
-            def read() -> dict[str, torch.Tensor]:
-                return {name: features(encoder, split, cache=Path(cache)) for name, split in splits.items()}
-
-            zero = read()
-            for method in TUNED:
-                run = wrong if method == "ft-dealt" else own
-                with standing(stored(run.path / "methods" / method, encoder), encoder, 1.0):
-                    after = read()
-                head = LinearHead(torch.zeros(len(data.classes), zero["id"].shape[1]), torch.zeros(len(data.classes)))
-                (solved,) = lbfgs_path(after["train"], labels_N, head, fit)
-                head = LinearHead(solved.weight_CD, solved.bias_C)
-                journal = (run.path / "methods" / method / "journal.jsonl").read_text().splitlines()
-                found[method] = {
-                    "loss": float(np.mean([json.loads(line)["loss"] for line in journal[-10:]])),
-                    "drift": {k: float(((f - zero[k]).norm(dim=1) / zero[k].norm(dim=1)).mean()) for k, f in after.items()},
-                    "refit": {k: accuracy(head(f).detach().numpy(), splits[k].labels_N).value for k, f in after.items()},
-                }  # fmt: skip
-        for method in TITLES:
-            rows = (wrong if method == "ft-dealt" else own).results["rows"]
-            alpha = None if method == "zero-shot" else 1.0
-            told = {"select": find(rows, method=method, split="select", metric="accuracy", alpha=alpha)}
-            for name in ("id", *OOD):
-                told[name] = find(rows, method=method, split="report", domain=name, metric="accuracy", alpha=alpha)
-            found.setdefault(method, {})["accuracy"] = {name: row["value"] for name, row in told.items() if row}
+        found = measured(encoder, data, own, wrong)
         files.write_json(folder / "drift.json", {"methods": found, "seconds": time.process_time() - began})
     return files.read_json(folder / "drift.json")
 
 
-def over(seeds: Sequence[dict], method: str, what: str, split: str) -> np.ndarray:
-    """A number for each seed, in percent; "ood" is the unweighted mean over the styles."""
+# -- numbers ----------------------------------------------------------------------------------------------------
+
+Number = tuple[str, str, str]
+"""A method, what is measured of it, and a split; "ood" is all styles, whose mean is unweighted, for they are of one size."""
+
+
+def by_picture(seeds: Sequence[dict], method: str, what: str, split: str) -> np.ndarray:
+    """x_SN, in percent: a number for each seed and picture."""
+    names = OOD if split == "ood" else (split,)
     each = [seed["methods"][method][what] for seed in seeds]
-    return 100 * np.array(
-        [np.mean([found[name] for name in OOD]) if split == "ood" else found[split] for found in each]
-    )
+    return 100 * np.array([np.concatenate([found[name] for name in names]) for found in each], dtype=float)
+
+
+def over(seeds: Sequence[dict], method: str, what: str, split: str) -> np.ndarray:
+    """Their means: x_S, a number for each seed."""
+    return by_picture(seeds, method, what, split).mean(1)
+
+
+def half_over_pictures(x_N: np.ndarray) -> float:
+    """Half of the 95 % t-interval over pictures of the mean of differences, two made-up pictures among them.
+
+    They differ as much as the picture that differs most, one to each side. Else a few pictures that all differ one way
+    would look certain; so five do not suffice and six do, as by the exact sign test.
+    """
+    most = np.abs(x_N).max()
+    return half_width([*x_N, most, -most])
+
+
+def difference(seeds: Sequence[dict], more: Number, less: Number) -> tuple[np.ndarray, float]:
+    """x_S, more - less for each seed, and half of the 95 % interval over pictures, paired where both have the same."""
+    more_SN, less_SN = by_picture(seeds, *more), by_picture(seeds, *less)
+    if more[2] == less[2]:
+        half = half_over_pictures((more_SN - less_SN).mean(0))
+    else:
+        half = float(np.hypot(*(half_over_pictures(x_SN.mean(0) - x_SN.mean()) for x_SN in (more_SN, less_SN))))
+    return more_SN.mean(1) - less_SN.mean(1), half
+
+
+def verdict(x_S: np.ndarray, over_pictures: float) -> str:
+    """Told only where both intervals, over seeds and over pictures, are on one side of zero."""
+    mean, half = x_S.mean(), max(half_width(x_S), over_pictures)
+    return "holds" if mean > half else "reversed" if -mean > half else "cannot be told"
 
 
 # -- the picture ------------------------------------------------------------------------------------------------
@@ -263,11 +304,6 @@ def picture(told: Linear, seeds: Sequence[dict]) -> str:
 # -- the page ---------------------------------------------------------------------------------------------------
 
 
-def verdict(x: np.ndarray) -> str:
-    half = half_width(x)
-    return "holds" if x.mean() - half > 0 else "reversed" if x.mean() + half < 0 else "not told apart"
-
-
 def icon_table(seeds: Sequence[dict]) -> str:
     rows = []
     for method, title in TITLES.items():
@@ -284,7 +320,6 @@ def icon_table(seeds: Sequence[dict]) -> str:
 
 def icon_claims(seeds: Sequence[dict]) -> str:
     """Each claim is that the first number is the larger."""
-    Number = tuple[str, str, str]
     claims: list[tuple[str, Number, Number]] = []
     plain = tuple(TUNED)[:3]
     claims += [
@@ -305,9 +340,9 @@ def icon_claims(seeds: Sequence[dict]) -> str:
                 (m, "refit", "ood")) for m in TUNED]  # fmt: skip
     rows = []
     for claim, more, less in claims:
-        x = over(seeds, *more) - over(seeds, *less)
-        rows.append((claim, said(x), verdict(x)))
-    return table("what sections 3 and 4 lead one to expect | difference, points | here", rows)
+        x_S, half = difference(seeds, more, less)
+        rows.append((claim, said(x_S), f"± {half:.1f}", verdict(x_S, half)))
+    return table("what sections 3 and 4 lead one to expect | difference, over seeds | over pictures | here", rows)
 
 
 def page(told: Linear, seeds: Sequence[dict], image: str) -> str:
@@ -358,8 +393,10 @@ select, {MOST["id"]} of id, {sum(MOST[s] for s in OOD)} over the six styles, who
 
 {icon_table(seeds)}
 
-Differences are paired by seed; "holds" and "reversed" mean that the 95 % interval over seeds excludes zero. ID is the report
-split `id`.
+Differences in points, paired by seed and by picture, each with two 95 % intervals: another seed, the pictures being the
+same, and other pictures of these classes, the mean over seeds being the same (ID against OOD are other pictures, so not
+paired). "Holds" and "reversed" mean that both exclude zero; nothing is corrected for the number of claims. ID is the report split
+`id`.
 
 {icon_claims(seeds)}
 

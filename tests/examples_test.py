@@ -1,27 +1,41 @@
-"""The linear network that `examples/linear_network.py` follows, against closed forms."""
+"""What the examples compute: the linear network against closed forms, and when a measured difference is told."""
 
-# D inputs, K features, N training points.
+# D inputs, K features, N training points or pictures, S seeds.
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.linalg import subspace_angles
 
+ROOT = Path(__file__).parent.parent
 
-@pytest.fixture(scope="module")
-def linear() -> Any:
-    path = Path(__file__).parent.parent / "examples" / "linear_network.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+
+def example(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def linear() -> Any:
+    return example("linear_network")
+
+
+@pytest.fixture(scope="module")
+def distortion() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "examples")  # it imports the other by its name
+        return example("feature_distortion")
 
 
 @pytest.mark.parametrize(("head", "a"), [(0.3, 1.0), (2.0, 0.5), (0.0, 0.7)])
@@ -78,3 +92,52 @@ def test_the_probe_is_where_the_flow_of_the_head_alone_ends(linear: Any) -> None
     np.testing.assert_allclose(v_K, np.linalg.lstsq(seen_NK, net.X_ND @ net.w_D)[0], atol=1e-5)
     np.testing.assert_allclose(v_K, linear.probed(net), atol=1e-5)
     assert 0.2 < net.gap < 0.35
+
+
+# -- feature_distortion -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [200, 600])
+def test_few_pictures_that_differ_one_way_are_told_as_by_the_exact_sign_test(distortion: Any, n: int) -> None:
+    for differ in range(1, 13):
+        x_N = np.zeros(n)
+        x_N[:differ] = 100 / 3  # with one seed of three
+        told = distortion.half_over_pictures(x_N) < x_N.mean()
+        assert told == (stats.binomtest(differ, differ).pvalue < 0.05), differ
+    x_N = np.random.default_rng(0).integers(-1, 2, n) * 100.0
+    low, high = stats.ttest_1samp(x_N, 0).confidence_interval()
+    assert distortion.half_over_pictures(x_N) == pytest.approx((high - low) / 2, rel=0.02)
+
+
+def test_a_verdict_needs_both_intervals(distortion: Any) -> None:
+    near, far = np.array([1.0, 1.1, 0.9]), np.array([1.0, 2.5, -0.5])
+    assert distortion.verdict(near, 0.9) == "holds"
+    assert distortion.verdict(-near, 0.9) == "reversed"
+    assert distortion.verdict(near, 1.1) == distortion.verdict(-near, 1.1) == "cannot be told"  # of two pictures, e.g.
+    assert distortion.verdict(far, 0.1) == distortion.verdict(0 * near, 0.0) == "cannot be told"
+
+
+def test_differences_are_paired_by_picture_where_the_pictures_are_the_same(distortion: Any) -> None:
+    rng = np.random.default_rng(1)
+    hard = {name: rng.random(100) for name in ("id", *distortion.OOD)}
+    seeds = [{"methods": {
+        "a": {"drift": {k: v + 0.05 * s + 0.01 for k, v in hard.items()}},
+        "b": {"drift": {k: v + 0.05 * s + 0.001 * rng.standard_normal(100) for k, v in hard.items()}},
+    }} for s in range(3)]  # fmt: skip
+    x_S, half = distortion.difference(seeds, ("a", "drift", "ood"), ("b", "drift", "ood"))
+    np.testing.assert_allclose(x_S, 1.0, atol=0.02)
+    assert half < 0.02
+    x_S, half = distortion.difference(seeds, ("a", "drift", "id"), ("a", "drift", "ood"))
+    ood_N = np.concatenate([hard[name] for name in distortion.OOD])
+    np.testing.assert_allclose(x_S, 100 * (hard["id"].mean() - np.mean([hard[k].mean() for k in distortion.OOD])))
+    low, high = stats.ttest_ind(hard["id"], ood_N, equal_var=False).confidence_interval()
+    assert half == pytest.approx(50 * (high - low), rel=0.05)
+
+
+def test_the_pages_verdicts_are_those_of_its_numbers(distortion: Any) -> None:
+    page = (ROOT / "docs" / "feature-distortion.md").read_text()
+    rows = re.findall(r"\| (-?[\d.]+) ± ([\d.]+) \| ± ([\d.]+) \| (holds|reversed|cannot be told) \|", page)
+    assert len(rows) == page.partition("expect | difference")[2].partition("\n\n")[0].count("\n") - 1 == 22
+    for mean, seeds, pictures, told in rows:
+        x_S = float(mean) + float(seeds) * np.sqrt(3) / stats.t.ppf(0.975, 2) * np.array([-1.0, 0.0, 1.0])
+        assert distortion.verdict(x_S, float(pictures)) == told
