@@ -76,7 +76,7 @@ def test_counts_sizes_and_diversity(pictures: Rows) -> None:
 
 def test_every_set_is_attributed_with_a_permissive_licence(pictures: Rows) -> None:
     table = {}
-    for line in icon_captions.card().splitlines():
+    for line in CAPTIONS["icon-captions"].card().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 6 and cells[-1].isdigit():
             table[cells[0]] = cells
@@ -99,4 +99,4 @@ def test_opening_them_holds_whole_groups_for_retrieval(pictures: Rows) -> None:
     assert not trained & {text for own in pairs.held_captions for text in own}
     texts = pairs.groups()
     assert np.bincount(texts.group_U).max() <= 10  # no chain of aliases ties much together
-    assert len(icon_captions.pairs(PairOptions(pairs=100, held=0.01))) == 100
+    assert len(CAPTIONS["icon-captions"](PairOptions(pairs=100, held=0.01))) == 100

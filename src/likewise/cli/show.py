@@ -124,8 +124,10 @@ def ls(
         from likewise.suites import load, names
 
         suites = {name: load(name)[1] for name in names()}
-        rows = [{"name": n, "cells": len(s.cells), "published": len(s.expect), "missing data": ", ".join(_missing(s)) or "-",
-                 "title": s.title} for n, s in suites.items()]  # fmt: skip
+        rows = [{"name": n, "cells": len(s.cells), "published": len(s.expect), "missing data": _missing(s), "title": s.title}
+                for n, s in suites.items()]  # fmt: skip
+        if not json_:
+            rows = [row | {"missing data": ", ".join(row["missing data"]) or "-"} for row in rows]
     elif kind in ("models", "encoders"):
         import open_clip
 
@@ -146,27 +148,30 @@ def ls(
 
 def _datasets(whole: bool) -> list[dict[str, Any]]:
     """Each dataset, whether it is here and where it was looked for; `whole`: with licence, counts and how to get it."""
-    from likewise.datasets import CAPTIONS, CARDS, DATASETS
+    from likewise.datasets import CAPTIONS, DATASETS
 
     rows: list[dict[str, Any]] = []
-    for name, entry in DATASETS.items():
-        place = entry.found()
-        here = "ships or in a package" if not entry.folders else str(place) if place else "no"
-        row: dict[str, Any] = {"name": name, "here": here, "title": entry.title}
-        if whole:
-            row |= {"looked": [str(p) for p in entry.places()], "get": entry.get, "licence": entry.licence,
-                    "paper": entry.paper, "counts": dict(entry.counts), "notes": entry.notes}  # fmt: skip
-        rows.append(row)
-    captions = [n for n in CAPTIONS if n in CARDS]
-    return rows + [{"name": n, "here": "captions", "title": CARDS[n]().splitlines()[0].lstrip("# ")} for n in captions]
+    for has, entries in (("classes", DATASETS.values()), ("captions", [entry.place for entry in CAPTIONS.values()])):
+        for entry in entries:
+            place = entry.found()
+            here = "ships or in a package" if not entry.folders else str(place) if place else "no"
+            row: dict[str, Any] = {"name": entry.name, "has": has, "here": here, "title": entry.title}
+            if whole:
+                row |= {"looked": [str(p) for p in entry.places()], "get": entry.get, "licence": entry.licence,
+                        "paper": entry.paper, "counts": dict(entry.counts), "notes": entry.notes}  # fmt: skip
+            rows.append(row)
+    return rows
 
 
-def _missing(suite: Suite) -> list[str]:
+def _missing(suite: Suite) -> dict[str, str]:
+    """The data sets and published choices of a suite that are not here: where each was looked for, how to get it."""
     from likewise.bench.cells import missing, unchosen
 
     cells = suite.cells
     names = {c.dataset for c in cells} | {c.episodes.of for c in cells if c.episodes}
-    return sorted({name for name in names if missing(name)} | {c.shot_index for c in cells if unchosen(c)})
+    found = {name: why for name in names if (why := missing(name))}
+    found |= {cell.shot_index: why for cell in cells if (why := unchosen(cell))}
+    return dict(sorted(found.items()))
 
 
 def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:

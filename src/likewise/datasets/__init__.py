@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from likewise.data.captions import PairOptions, Pairs
 from likewise.datasets import (
     breeds,
     cifar,
@@ -27,6 +26,7 @@ from likewise.datasets import (
     vtab,
     wilds,
 )
+from likewise.datasets.captioned import Captioned
 from likewise.datasets.named import Named
 
 __all__ = ["CAPTIONS", "CARDS", "DATASETS", "Named", "about"]
@@ -51,17 +51,12 @@ FAMILIES = (
 DATASETS: dict[str, Named] = {entry.name: entry for family in FAMILIES for entry in family.ENTRIES}
 """By name; calling one opens it. A path of the same name on disk wins nothing: names come first."""
 
-CAPTIONS: dict[str, Callable[[PairOptions | None], Pairs]] = {
-    "icon-captions": icon_captions.pairs,
-    **{entry.name: entry for entry in retrieval.ENTRIES},
+CAPTIONS: dict[str, Captioned] = {
+    entry.name: entry for family in (icon_captions, retrieval) for entry in family.ENTRIES
 }
 """The same, for pictures with captions instead of classes."""
 
-CARDS: dict[str, Callable[[], str]] = {
-    **{name: entry.card for name, entry in DATASETS.items()},
-    "icon-captions": icon_captions.card,
-    **{entry.name: entry.card for entry in retrieval.ENTRIES},
-}
+CARDS: dict[str, Callable[[], str]] = {name: entry.card for name, entry in (DATASETS | CAPTIONS).items()}
 
 
 def about(name: str) -> str:

@@ -13,21 +13,29 @@ import pyarrow.parquet as pq
 from likewise.data.audit import Audit
 from likewise.data.captions import PairOptions, Pairs, from_records
 from likewise.data.records import Record
+from likewise.datasets.captioned import Captioned, captions_of
 
 FOLDER = Path(__file__).parent.parent / "assets" / "icon-captions"
 
 
-def pairs(options: PairOptions | None = None) -> Pairs:
-    """The shipped pairs; of `options` only `seed`, `held` and `pairs` count. Opening reads the table, no picture."""
-    options, path = options or PairOptions(), FOLDER / "images.parquet"
+def read(_: Path, options: PairOptions) -> Pairs:
+    """The shipped pairs; of `options` only `seed` and `held` count. Opening reads the table, no picture."""
+    path = FOLDER / "images.parquet"
     rows = pq.read_table(path, columns=["captions", "set", "name"]).to_pylist()
     records = [Record(f"{row['set']}:{row['name']}", 0, path, number) for number, row in enumerate(rows)]
     audit = Audit(about="icon-captions")
     audit.note("D00", "audited when it was built: every picture opens, and no two are near copies")
-    found = from_records("icon-captions", records, [tuple(row["captions"]) for row in rows], audit, options)
-    return found.subset(options.pairs, options.seed) if options.pairs else found
+    return from_records("icon-captions", records, [tuple(row["captions"]) for row in rows], audit, options)
 
 
-def card() -> str:
-    """The data card, as Markdown."""
-    return (FOLDER / "card.md").read_text()
+ENTRIES = (
+    Captioned(
+        captions_of(
+            "icon-captions",
+            "icon-captions: 10,000 icons with their full names as captions; it ships with the package.",
+            licence="permissive ones, set by set: see the card",
+            text=lambda: (FOLDER / "card.md").read_text(),
+        ),
+        read,
+    ),
+)

@@ -48,7 +48,7 @@ class Named:
         """The dataset, checked against what it must amount to. Raises `DataError` D12 where it is not here, D17."""
         folder = self.here()
         data = self.read(folder)
-        self.check(data, folder)
+        self.check(data.audit, data.classes.names, folder)
         for what in same_names(data.classes):
             data.audit.warn("D16", what)
         return data
@@ -79,18 +79,16 @@ class Named:
         """The same, in words."""
         return f"{', '.join(str(place) for place in self.places())}; LIKEWISE_DATA names other roots"
 
-    def check(self, data: Dataset, folder: Path) -> None:
-        """Raises `DataError` D17 where counts or class order are not as published, with the difference."""
-        have = {name: sum(counts.values()) for name, counts in data.audit.counts.items()}
+    def check(self, audit: Audit, names: Sequence[str], folder: Path) -> None:
+        """Raises `DataError` D17 where counts or class names in order are not as published, with the difference."""
+        have = {name: sum(counts.values()) for name, counts in audit.counts.items()}
         wrong = [
             f"{split} has {have.get(split, 0):,} pictures instead of {want:,}"
             for split, want in self.counts.items()
             if have.get(split, 0) != want and (split in have or split in ("train", "select", "id"))
         ]
-        if self.classes and order_of(data.classes.names) != self.classes:
-            wrong.append(
-                f"its {len(data.classes)} classes ({some(data.classes.names, 3)}) are not the published list in order"
-            )
+        if self.classes and order_of(names) != self.classes:
+            wrong.append(f"its {len(names)} classes ({some(names, 3)}) are not the published list in order")
         if wrong:
             raise DataError(
                 "D17", f"{folder} is not the {self.name} that numbers are published for: {some(wrong, 6)}. It may be "

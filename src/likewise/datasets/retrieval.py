@@ -6,53 +6,25 @@ What is held for retrieval is the published test, and its texts are trained on b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any
 
 from likewise.data.audit import Audit
 from likewise.data.caption_sources import Listing, settle
 from likewise.data.captions import MOST_HELD, PairOptions, Pairs, open_pairs
 from likewise.data.coco import read_coco
-from likewise.data.records import Dataset, Record, Split
+from likewise.data.records import Record, Split
 from likewise.data.sources import Found
+from likewise.datasets.captioned import Captioned, captions_of, holding
 from likewise.datasets.listed import first, listed
-from likewise.datasets.named import Named
-from likewise.errors import DataError, UsageError
+from likewise.errors import DataError
 from likewise.keys import key_rng
 
 Sides = tuple[Listing, Listing]
 """What is trained on and what is held."""
-
-
-@dataclass(frozen=True)
-class Captioned:
-    """A set of captions under a name. Calling it opens it; nothing is read before, and pictures only when needed.
-
-    `place` says where it is looked for, what it must amount to (`pairs` and `held`), licence, paper and notes. Of the
-    options `seed`, `pairs` and `max_bad` count; `held` only whether it is 0: else the published test is held.
-    """
-
-    place: Named
-    read: Callable[[Path, PairOptions], Pairs]
-
-    def __call__(self, options: PairOptions | None = None) -> Pairs:
-        """Raises `DataError` D12 where it is not here, D13 to D15 for damaged files, D17 for what is not whole."""
-        options, folder = options or PairOptions(), self.place.here()
-        found = self.read(folder, options)
-        self.place.check(cast(Dataset, found), folder)  # of which it counts the audit's pictures only
-        found = found if options.held else _with(found, (), ())
-        return found.subset(options.pairs, options.seed) if options.pairs else found
-
-    @property
-    def name(self) -> str:
-        return self.place.name
-
-    def card(self) -> str:
-        """The data card, as Markdown."""
-        return self.place.card()
 
 
 def _of(name: str, sides: Sides, source: Path, options: PairOptions) -> Pairs:
@@ -62,14 +34,7 @@ def _of(name: str, sides: Sides, source: Path, options: PairOptions) -> Pairs:
     audit.notices += [notice for side in sides for notice in side.notices]
     (train, texts), (held, held_texts) = (settle(side, str(source), options, audit) for side in sides)
     empty = Pairs(name, _split(train), tuple(texts), tuple(range(len(train))), _split((), held=True), (), audit)
-    return _with(empty, [Record(f.key, i, f.path, f.row) for i, f in enumerate(held)], held_texts)
-
-
-def _with(pairs: Pairs, held: Iterable[Record], captions: Iterable[tuple[str, ...]]) -> Pairs:
-    """The pairs with these pictures held."""
-    split = Split("held", "report", tuple(held))
-    pairs.audit.counts = {"pairs": {"": len(pairs)}, "held": {"": len(split)}}
-    return Pairs(pairs.name, pairs.split, pairs.captions, pairs.kin, split, tuple(captions), pairs.audit)
+    return holding(empty, [Record(f.key, i, f.path, f.row) for i, f in enumerate(held)], held_texts)
 
 
 def _split(found: Iterable[Found], held: bool = False) -> Split:
@@ -132,14 +97,6 @@ def cc3m(folder: Path, options: PairOptions) -> Pairs:
     return replace(open_pairs(source, options), name="cc3m")
 
 
-def _no_classes(name: str, _: Path) -> NoReturn:
-    raise UsageError("U03", f"{name} has captions and no classes. Train on it with likewise caption {name}.")
-
-
-def _place(name: str, title: str, folders: tuple[str, ...], needs: tuple[str, ...], more: dict[str, Any]) -> Named:
-    return Named(name, title, partial(_no_classes, name), folders, needs, **more)
-
-
 KARPATHY = "caption_datasets.zip of Karpathy (https://cs.stanford.edu/people/karpathy/deepimagesent)"
 ZIPS = "https://cocodataset.org/#download: train{0}.zip, val{0}.zip and annotations_trainval{0}.zip, unpacked"
 COCO_PAPER = "Lin et al. 2014, arXiv:1405.0312; captions: Chen et al. 2015, arXiv:1504.00325"
@@ -149,45 +106,66 @@ FLICKR_IMAGES = ("flickr30k-images", "flickr30k_images", "images", "Images")
 
 ENTRIES = (
     Captioned(
-        _place("coco-captions", "COCO's captions in Karpathy's split: 113,287 pictures, 5,000 held, five texts each.",
-               COCOS, ("dataset_coco.json", "train2014", "val2014"),
-               {"get": f"{ZIPS.format(2014)}, and dataset_coco.json of {KARPATHY} beside them", "licence": COCO_LICENCE,
-                "paper": f"{COCO_PAPER}; split: Karpathy and Li 2015, arXiv:1412.2306",
-                "counts": {"pairs": 113_287, "held": 5_000},
-                "notes": "Train and restval are trained on, test is held whole (5K; 1K tests are means over parts of "
-                "it), val is left out."}),
+        captions_of(
+            "coco-captions",
+            "COCO's captions in Karpathy's split: 113,287 pictures, 5,000 held, five texts each.",
+            folders=COCOS,
+            needs=("dataset_coco.json", "train2014", "val2014"),
+            get=f"{ZIPS.format(2014)}, and dataset_coco.json of {KARPATHY} beside them",
+            licence=COCO_LICENCE,
+            paper=f"{COCO_PAPER}; split: Karpathy and Li 2015, arXiv:1412.2306",
+            counts={"pairs": 113_287, "held": 5_000},
+            notes="Train and restval are trained on, test is held whole (5K; 1K tests are means over parts of it), val "
+            "is left out.",
+        ),
         partial(karpathy, "coco-captions", "dataset_coco.json", (".",)),
     ),
     *(
         Captioned(
-            _place(f"coco-captions-{year}", f"COCO's captions of {year}, as they are published.", COCOS,
-                   (f"annotations/captions_train{year}.json", f"annotations/captions_val{year}.json"),
-                   {"get": ZIPS.format(year), "licence": COCO_LICENCE, "paper": COCO_PAPER, "counts": counts,
-                    "notes": "Validation pictures are held, 5,000 of them drawn by key where there are more. Papers "
-                    "report on Karpathy's split, coco-captions; it trains on pictures that are held here."}),
+            captions_of(
+                f"coco-captions-{year}",
+                f"COCO's captions of {year}, as they are published.",
+                folders=COCOS,
+                needs=(f"annotations/captions_train{year}.json", f"annotations/captions_val{year}.json"),
+                get=ZIPS.format(year),
+                licence=COCO_LICENCE,
+                paper=COCO_PAPER,
+                counts=counts,
+                notes="Validation pictures are held, 5,000 of them drawn by key where there are more. Papers report on "
+                "Karpathy's split, coco-captions; it trains on pictures that are held here.",
+            ),
             partial(coco, year),
         )
         for year, counts in ((2014, {"pairs": 82_783, "held": 5_000}), (2017, {"pairs": 118_287, "held": 5_000}))
     ),
     Captioned(
-        _place("flickr30k", "Flickr30k in Karpathy's split: 29,000 pictures, 1,000 held, five texts each.",
-               ("flickr30k", "Flickr30k", "flickr30k_images"), ("dataset_flickr30k.json",),
-               {"get": "pictures by the form of https://shannon.cs.illinois.edu/DenotationGraph, in flickr30k-images/, "
-                f"and dataset_flickr30k.json of {KARPATHY}", "licence": "research only, pictures by Flickr's terms",
-                "paper": "Young et al. 2014, TACL 2; split: Karpathy and Li 2015, arXiv:1412.2306",
-                "counts": {"pairs": 29_000, "held": 1_000},
-                "notes": "Test is held, val (1,014 pictures) is left out."}),
+        captions_of(
+            "flickr30k",
+            "Flickr30k in Karpathy's split: 29,000 pictures, 1,000 held, five texts each.",
+            folders=("flickr30k", "Flickr30k", "flickr30k_images"),
+            needs=("dataset_flickr30k.json",),
+            get="pictures by the form of https://shannon.cs.illinois.edu/DenotationGraph, in flickr30k-images/, and "
+            f"dataset_flickr30k.json of {KARPATHY}",
+            licence="research only, pictures by Flickr's terms",
+            paper="Young et al. 2014, TACL 2; split: Karpathy and Li 2015, arXiv:1412.2306",
+            counts={"pairs": 29_000, "held": 1_000},
+            notes="Test is held, val (1,014 pictures) is left out.",
+        ),
         partial(karpathy, "flickr30k", "dataset_flickr30k.json", FLICKR_IMAGES),
     ),
     Captioned(
-        # a tar, a csv or a tsv
-        _place("cc3m", "Conceptual Captions: pictures of the web with their alt texts.", ("cc3m", "CC3M"),
-               ("*.[tc][as][rv]",),
-               {"get": "img2dataset with the training TSV of https://ai.google.com/research/ConceptualCaptions, or "
-                "huggingface.co/datasets/pixparse/cc3m-wds", "licence": "Google's terms for the texts, pictures by "
-                "their owners'", "paper": "Sharma et al. 2018, ACL",
-                "notes": "Of 3.3 million links many are dead, and no two copies have the same pictures: counts are "
-                "not checked. All pictures are opened once; --pairs N opens N and those held."}),
+        captions_of(
+            "cc3m",
+            "Conceptual Captions: pictures of the web with their alt texts.",
+            folders=("cc3m", "CC3M"),
+            needs=("*.[tc][as][rv]",),  # a tar, a csv or a tsv
+            get="img2dataset with the training TSV of https://ai.google.com/research/ConceptualCaptions, or "
+            "huggingface.co/datasets/pixparse/cc3m-wds",
+            licence="Google's terms for the texts, pictures by their owners'",
+            paper="Sharma et al. 2018, ACL",
+            notes="Of 3.3 million links many are dead, and no two copies have the same pictures: counts are not "
+            "checked. All pictures are opened once; --pairs N opens N and those held.",
+        ),
         cc3m,
     ),
-)  # fmt: skip
+)
