@@ -209,6 +209,31 @@ def test_names_with_a_plus() -> None:
         asked("x+fog,snowy-1")
 
 
+@pytest.mark.parametrize(
+    ("rest", "wrong", "meant"),
+    [
+        ("fgo-3", "fgo", "fog"), ("corruption-3", "corruption", "corruptions"), ("fog_3", "fog_3", "fog"),
+        ("Snow", "Snow", "snow"), ("glas-blur,fog", "glas-blur", "glass-blur"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("base", ["iconshift", "{}", "{}/a+b"])
+def test_a_misspelt_corruption_of_what_is_known_is_answered_with_the_near_miss(
+    tmp_path: Path, base: str, rest: str, wrong: str, meant: str
+) -> None:
+    (tmp_path / "a+b").mkdir()
+    with pytest.raises(UsageError, match=rf"no corruption «{wrong}»\. Did you mean {meant}") as caught:
+        corrupting(f"{base.format(tmp_path)}+{rest}")
+    assert caught.value.code == "U05"
+
+
+def test_a_path_with_a_plus_is_no_corruption(tmp_path: Path) -> None:
+    for name in ("photos", "photos+more", "photos+fgo-3"):
+        (tmp_path / name).mkdir()
+    for name in ("photos+more", "photos+fgo-3", "photos+2/train.csv", "photos+new.csv", "elsewhere+more"):
+        assert corrupting(str(tmp_path / name))[0] == str(tmp_path / name)
+    assert asked("never-was+fgo-3") is None
+
+
 def test_a_name_says_what_to_open_and_what_to_make_of_it(data: Dataset, tmp_path: Path) -> None:
     base, finish = corrupting("colours+fog,jpeg-2", seed=5)
     assert base == "colours"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,10 @@ def parsed(change: str) -> tuple[str, int, int]:
     return known(form[1]), int(form[2]), int(form[3])
 
 
-def known(kind: str) -> str:
-    """The kind itself. Raises `UsageError` U05 for a word that is none."""
+def known(kind: str, words: Sequence[str] = ()) -> str:
+    """The kind itself. Raises `UsageError` U05 for a word that is none; `words` could stand there too."""
     if kind not in KINDS:
-        raise UsageError("U05", f"no corruption «{kind}».{near(kind, KINDS)} There are {', '.join(KINDS)}.")
+        raise UsageError("U05", f"no corruption «{kind}».{near(kind, [*words, *KINDS])} There are {', '.join(KINDS)}.")
     return kind
 
 

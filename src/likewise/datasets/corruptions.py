@@ -14,6 +14,7 @@ from pathlib import Path
 
 from likewise.data.corruptions import KINDS, SEVERITIES, known, parsed
 from likewise.data.records import Dataset, Split
+from likewise.datasets import DATASETS
 from likewise.errors import UsageError
 
 WORD = "corruptions"
@@ -46,18 +47,23 @@ def asked(name: str) -> tuple[str, tuple[str, ...], tuple[int, ...]] | None:
     """What stands before the last `+` of a dataset's name, and the kinds and severities after it; None without them.
 
     `iconshift+corruptions` are all, `iconshift+corruptions-3` those of one severity, `iconshift+fog,jpeg-5` two kinds
-    at severity 5, `iconshift+fog` one kind at all five. Raises `UsageError` U05 for words that are no corruptions.
+    at severity 5, `iconshift+fog` one kind at all five. Raises `UsageError` U05 for words that are no corruptions,
+    where they are meant to be: others beside them are, or a dataset or a path that exists stands before the `+`.
     """
     base, plus, rest = name.rpartition("+")
-    form = re.fullmatch(r"([a-z-]+?(?:,[a-z-]+?)*)(?:-([0-9]+))?", rest)
-    words = form[1].split(",") if form else []
-    if not plus or not base or not words or (words != [WORD] and not set(words) & set(KINDS)):
+    form = re.fullmatch(r"(.*?)(?:-([0-9]+))?", rest)
+    if not plus or not base or form is None:
         return None
-    assert form is not None
+    words = form[1].split(",")
+    meant = words == [WORD] or set(words) & set(KINDS)
+    if not (meant or base in DATASETS or (re.fullmatch("[A-Za-z_,-]+[0-9]*", rest) and Path(base).exists())):
+        return None
     severities = (int(form[2]),) if form[2] else SEVERITIES
     if not set(severities) <= set(SEVERITIES):
         raise UsageError("U05", f"severity {form[2]} asked in {name}; there are {', '.join(map(str, SEVERITIES))}.")
-    return base, tuple(KINDS) if words == [WORD] else tuple(map(known, words)), severities
+    if words == [WORD]:
+        return base, tuple(KINDS), severities
+    return base, tuple(known(word, [WORD] * (len(words) == 1)) for word in words), severities
 
 
 def corrupting(name: str, seed: int = 0) -> tuple[str, Callable[[Dataset], Dataset]]:
