@@ -122,7 +122,6 @@ def advised(found: Recommendation, data: str, again: list[str]) -> str:
         "judge; measured on three batches",
         "why",
         *(f"  - {reason}" for reason in found.reasons),
-        "  - Advice is where to start: on data that it did not know it was 3 points behind the best recipe on average.",
         f"do it    {shlex.join(['likewise', 'train', found.method, data, *found.edits, *again])}",
     ]
     rivals = [name for name in found.ranking.order if name != "zero-shot"][:4]

@@ -39,22 +39,26 @@ class Cost(NamedTuple):
 
 
 class _Clock(Watch):
-    """Notes when each unit of each stage ended: a bar that begins anew is the next stage."""
+    """Notes how long each unit of each stage of one method took. All its stages' bars have its name; each ends where
+    `done` is `total`. Bars of other names are no stages.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, method: str) -> None:
         self.stages: list[list[float]] = []
-        self._done, self._last = 0, time.perf_counter()
+        self._method, self._ended, self._last = method, True, time.perf_counter()
 
     def bar(self, name: str, done: int, total: int, note: str = "") -> None:
+        if name != self._method:
+            return
         now = time.perf_counter()
-        if done <= self._done or not self.stages:
+        if self._ended:
             self.stages.append([])
         self.stages[-1].append(now - self._last)
-        self._done, self._last = done, now
+        self._ended, self._last = done == total, now
 
 
 def measure(name: str, recipe: Recipe, encoder: Encoder, data: Dataset, machine: Machine, seed: int = 0) -> Cost:
-    """Train the recipe on a few batches in a folder that is thrown away, and scale what that took.
+    """Train the recipe, no soup, on a few batches in a folder that is thrown away, and scale what that took.
 
     Reads training and select pictures, no report split; the encoder is left as it was. A stage that steps takes the
     median of three steps after the first; a solver's time, features included, grows with the pictures. Judging is
@@ -64,7 +68,7 @@ def measure(name: str, recipe: Recipe, encoder: Encoder, data: Dataset, machine:
     few = data.thinned(dict.fromkeys(("train", "select"), (BATCHES + 1) * batch), "cost")
     machine = machine.model_copy(update={"eval_batch": batch})
     picture = _picture(encoder, few, machine)
-    clock = _Clock()
+    clock = _Clock(name)
     with tempfile.TemporaryDirectory() as folder, Stop() as stop:
         job = Job(encoder, few, fill(data.templates, data.classes.names), seed, machine, clock, stop)
         fit_method(name, _short(recipe, len(few.train)), job, Path(folder) / "cost")
@@ -96,7 +100,7 @@ def _picture(encoder: Encoder, few: Dataset, machine: Machine) -> float:
 
 
 def _short(recipe: Recipe, pictures: int) -> Recipe:
-    """The recipe with so many epochs that four batches are seen, and one member of a soup."""
+    """The recipe with so many epochs that four batches are seen."""
     edits = []
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage.fit, Descent):

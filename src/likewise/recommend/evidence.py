@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from likewise import files
 from likewise.config import Config
-from likewise.metrics import standard_error
 from likewise.recommend.regime import Amount, Likeness
 
 HERE = Path(__file__).parent
@@ -19,39 +19,41 @@ Priority = Literal["balanced", "in-distribution", "robust"]
 PRIORITIES: tuple[Priority, ...] = ("balanced", "in-distribution", "robust")
 
 
-class Trial(Config):
-    """One method on one data set with one seed: shares right of the report pictures.
+class Score(NamedTuple):
+    """A share right and its standard error."""
 
-    `id` and `ood` (the mean of the shifts) at the alpha that the run chose on select; `ood_half` at alpha 0.5, or the
-    same as `ood` for methods without a path.
+    value: float
+    error: float
+
+
+class Trial(Config):
+    """One method on one data set with one seed: the share right of the report pictures that counts by each priority.
+
+    `in-distribution` and `balanced` (the mean of that and of the shifts' mean) are at the `alpha` that the run chose on
+    select; `robust` is the shifts' mean at alpha 0.5. For methods without a path `alpha` is None, and all are of the
+    one model. Errors are of the pictures, as `tools/build_evidence.py` says.
     """
 
     method: str
     seed: int
-    id: float
-    ood: float
-    ood_half: float
-
-    def share(self, priority: Priority) -> float:
-        """What counts under a priority."""
-        if priority == "balanced":
-            return (self.id + self.ood) / 2
-        return self.id if priority == "in-distribution" else self.ood_half
+    alpha: float | None
+    scores: dict[Priority, Score]
 
 
 class Evidence(Config):
-    """Every method on one data set in one regime, of an offline run: which, how long, on how many report pictures."""
+    """Every method on one data set with so many pictures, of an offline run: which, how long, how many numbers."""
 
     data: str
-    amount: Amount
+    shots: int
+    """Training pictures a class, as the run asked; 0: all."""
     likeness: Likeness
     per_class: float
     """Training pictures a class, median."""
     pictures: int
     epochs: int
     batch: int
-    n_id: int
-    n_ood: int
+    sizes: dict[str, int]
+    """How many numbers each method trained."""
     trials: tuple[Trial, ...]
 
     @property
@@ -64,23 +66,23 @@ class Evidence(Config):
         """As reasons name it."""
         return f"{self.data.partition('+')[0]}, {self.per_class:g} pictures a class"
 
+    @property
+    def stayed(self) -> set[str]:
+        """Methods that are the pretrained model itself here: with every seed select asked for alpha 0."""
+        return set(self.sizes) - {trial.method for trial in self.trials if trial.alpha != 0}
+
     def scores(self, priority: Priority) -> dict[str, Score]:
-        """Of each method, its mean over seeds; the error is that of the pictures and that of the seeds together."""
-        n = {"in-distribution": self.n_id, "robust": self.n_ood, "balanced": self.n_id + self.n_ood}[priority]
+        """Of each method, its mean over seeds. The error is that of the pictures, which are the same for every seed,
+        and that of the seeds, together.
+        """
         found = {}
-        for method in dict.fromkeys(trial.method for trial in self.trials):
-            shares = [trial.share(priority) for trial in self.trials if trial.method == method]
-            spread = statistics.variance(shares) / len(shares) if len(shares) > 1 else 0.0
-            mean = statistics.fmean(shares)
-            found[method] = Score(mean, math.sqrt(standard_error(mean, n) ** 2 + spread))
+        for method in self.sizes:
+            each = [trial.scores[priority] for trial in self.trials if trial.method == method]
+            shares = [score.value for score in each]
+            spread = statistics.stdev(shares) / math.sqrt(len(shares)) if len(shares) > 1 else 0.0
+            error = statistics.fmean(score.error for score in each)
+            found[method] = Score(statistics.fmean(shares), math.hypot(error, spread))
         return found
-
-
-class Score(NamedTuple):
-    """A share right and its standard error."""
-
-    value: float
-    error: float
 
 
 class Table(Config):
@@ -115,13 +117,33 @@ class Papers(Config):
 @functools.cache
 def offline() -> Table:
     """Our own evidence, made by `tools/build_evidence.py` from `likewise bench offline`."""
-    return Table.read(HERE / "offline.json")
+    path = HERE / "offline.json"
+    return Table.parse(files.read_json(path), str(path))
 
 
 @functools.cache
 def papers() -> tuple[Finding, ...]:
     """What papers found, where it was read in the paper."""
     return Papers.read(HERE / "papers.yaml").findings
+
+
+def groups(evidence: Sequence[Evidence]) -> list[tuple[Evidence, ...]]:
+    """The evidence of one regime each: of as many shots, and as like the pretraining."""
+    found: dict[tuple[int, Likeness], list[Evidence]] = {}
+    for one in evidence:
+        found.setdefault((one.shots, one.likeness), []).append(one)
+    return [tuple(group) for group in found.values()]
+
+
+def size_of(group: Sequence[Evidence]) -> float:
+    """Training pictures a class, the geometric mean over data sets."""
+    return statistics.geometric_mean(one.per_class for one in group)
+
+
+def nearest(evidence: Sequence[Evidence], per_class: float) -> tuple[Evidence, ...]:
+    """The group whose pictures a class are nearest to so many by their ratio; () of no evidence."""
+    asked = max(per_class, 1)  # a median may be of empty classes
+    return min(groups(evidence), key=lambda group: abs(math.log(size_of(group) / asked)), default=())
 
 
 def pooled(evidence: Sequence[Evidence], priority: Priority) -> dict[str, Score]:
@@ -131,7 +153,7 @@ def pooled(evidence: Sequence[Evidence], priority: Priority) -> dict[str, Score]
     return {
         method: Score(
             statistics.fmean(scores[method].value for scores in each),
-            math.sqrt(sum(scores[method].error ** 2 for scores in each)) / len(each),
+            math.hypot(*(scores[method].error for scores in each)) / len(each),
         )
         for method in shared
     }

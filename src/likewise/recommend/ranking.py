@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from likewise.recommend.evidence import Evidence, Finding, Priority, Score, pooled
-from likewise.recommend.regime import Amount, Likeness
+from likewise.recommend.evidence import Evidence, Finding, Priority, Score, nearest, pooled
+from likewise.recommend.regime import Likeness, amount_of
+
+
+class Question(NamedTuple):
+    """What methods are ranked by: training pictures a class, how like the pretraining they are, and what counts."""
+
+    per_class: float
+    likeness: Likeness
+    priority: Priority
 
 
 class Ranking(NamedTuple):
@@ -28,43 +36,56 @@ class Ranking(NamedTuple):
 
 
 def rank(
-    place: tuple[Amount, Likeness], priority: Priority, evidence: Sequence[Evidence], findings: Sequence[Finding],
-    sizes: Mapping[str, int], inert: Collection[str] = (),
+    asked: Question, evidence: Sequence[Evidence], findings: Sequence[Finding], sizes: Mapping[str, int],
+    slow: Collection[str] = (),
 ) -> Ranking:  # fmt: skip
-    """Rank the methods that `sizes` names with how many numbers each trains.
+    """Rank the methods that `sizes` names with how many numbers each trains; `slow` ones do not lead (`inert`).
 
-    The best of ours in this regime and all within one standard error of it are close, as `run.choose` takes it
-    (Breiman et al. 1984, CART, section 3.4.3). Of these the first in a paper's order for this regime leads; where
-    papers are silent, and under the priority `robust` always, the one that trains fewest numbers. Without evidence
-    of ours for the regime, all are close.
+    Ours is the evidence of data as like the pretraining, of the number of pictures nearest to what is asked. Where
+    there is none as like, papers alone decide: what was measured on other data misled (`docs/held-out-advice.md`).
     """
-    own = tuple(one for one in evidence if (one.amount, one.likeness) == place)
+    own = nearest([one for one in evidence if one.likeness == asked.likeness], asked.per_class)
+    return ordered(asked, own, pooled(own, asked.priority), findings, sizes, slow)
+
+
+def ordered(
+    asked: Question, own: tuple[Evidence, ...], found: Mapping[str, Score], findings: Sequence[Finding],
+    sizes: Mapping[str, int], slow: Collection[str] = (),
+) -> Ranking:  # fmt: skip
+    """Methods by what was `found` of them in evidence of ours: the best and all within one standard error of it are
+    close, as `run.choose` takes it (Breiman et al. 1984, CART, section 3.4.3).
+
+    Of these the first in a paper's order for this regime leads; where papers are silent, and under the priority
+    `robust` always, the one that trains fewest numbers. Where nothing was found, all are close.
+    """
+    amount = amount_of(asked.per_class)
     told = tuple(
         finding for finding in findings
-        if priority in finding.priorities
-        and finding.amount in (None, place[0])
-        and finding.likeness in (None, place[1])
+        if asked.priority in finding.priorities
+        and finding.amount in (None, amount)
+        and finding.likeness in (None, asked.likeness)
     )  # fmt: skip
-    scores = {method: score for method, score in pooled(own, priority).items() if method in sizes}
-    asked = [method for method in sizes if method in scores or not scores]
+    scores = {method: score for method, score in found.items() if method in sizes}
+    methods = [method for method in sizes if method in scores or not scores]
     best = max(scores.values(), default=Score(0.0, 0.0))
-    close = [method for method in asked if not scores or scores[method].value >= best.value - best.error]
+    close = [method for method in methods if not scores or scores[method].value >= best.value - best.error]
     by_paper = [method for finding in told if finding.decides for method in finding.methods]
 
     def simple(method: str) -> tuple[bool, int, int]:
-        known = priority != "robust" and method in by_paper
-        return method in inert, by_paper.index(method) if known else len(by_paper), sizes[method]
+        known = asked.priority != "robust" and method in by_paper
+        return method in slow, by_paper.index(method) if known else len(by_paper), sizes[method]
 
-    behind = sorted(set(asked) - set(close), key=lambda method: (-scores[method].value, sizes[method]))
+    behind = sorted(set(methods) - set(close), key=lambda method: (-scores[method].value, sizes[method]))
     return Ranking(tuple(sorted(close, key=simple)), tuple(behind), scores, own, told)
 
 
-def inert(evidence: Sequence[Evidence], amount: Amount) -> set[str]:
-    """Methods that train and, with so much data, gained on zero-shot nowhere by more than their standard error: too
-    slow a recipe for the encoder of the evidence, which a regime where there is nothing to gain would hide.
+def inert(evidence: Sequence[Evidence], per_class: float) -> set[str]:
+    """Methods that train and, with about so many pictures, gained on zero-shot nowhere by more than their standard
+    error: too slow a recipe for the encoder of the evidence, which data where there is nothing to gain would hide.
     """
+    shots = {one.shots for one in nearest(evidence, per_class)}
     gained: dict[str, bool] = {}
-    for one in (one for one in evidence if one.amount == amount):
+    for one in (one for one in evidence if one.shots in shots):
         scores = one.scores("in-distribution")
         for method, score in scores.items():
             gained[method] = gained.get(method, False) or score.value > scores["zero-shot"].value + score.error

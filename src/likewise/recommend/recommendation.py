@@ -14,8 +14,9 @@ from likewise.recipe import Descent, Machine, Recipe
 from likewise.recipes import get
 from likewise.recommend.cost import Cost, measure
 from likewise.recommend.evidence import Evidence, Priority, offline, papers
-from likewise.recommend.ranking import Ranking, inert, rank
+from likewise.recommend.ranking import Question, Ranking, inert, rank
 from likewise.recommend.regime import KIM_SIMILAR, MIDDLE, Regime, regime
+from likewise.recommend.worth import caution
 from likewise.run.adapt import BASELINE
 from likewise.run.planning import plans, trained
 
@@ -73,8 +74,9 @@ def recommend(
     known = offline()
     recipes = {name: get(name, encoder.rate_scale) for name in _methods(known.evidence)}
     sizes = _sizes(recipes, encoder, data)
-    slow = inert(known.evidence, place.amount) if encoder.spec.name == known.encoder else ()
-    ranking = rank((place.amount, place.likeness), priority, known.evidence, papers(), sizes, slow)
+    slow = inert(known.evidence, place.per_class) if encoder.spec.name == known.encoder else ()
+    asked = Question(place.per_class, place.likeness, priority)
+    ranking = rank(asked, known.evidence, papers(), sizes, slow)
     late: dict[str, float] = {}
     for method in ranking.order:
         edits = _edits(recipes[method], ranking.evidence, len(data.train), priority)
@@ -92,7 +94,7 @@ def recommend(
 
 
 def _methods(evidence: Sequence[Evidence]) -> list[str]:
-    return list(dict.fromkeys(trial.method for one in evidence for trial in one.trials))
+    return list(dict.fromkeys(method for one in evidence for method in one.sizes))
 
 
 def _sizes(recipes: Mapping[str, Recipe], encoder: Encoder, data: Dataset) -> dict[str, int]:
@@ -134,7 +136,7 @@ def _reasons(found: Recommendation, encoder: Encoder, ours: str) -> list[str]:
             "on it."
         )
     out += [f"{name} ranked before it and would take {seconds:.0f} s." for name, seconds in found.late.items()]
-    return out
+    return [*out, caution(found.priority)]
 
 
 def _where(place: Regime) -> str:
@@ -151,12 +153,26 @@ def _ours(found: Recommendation, encoder: str) -> str:
     """What the offline runs say."""
     ranking, method = found.ranking, found.method
     if not ranking.evidence:
-        return "Nothing of ours was measured in this regime."
+        return f"Nothing of ours was measured on {found.place.likeness} data: papers alone decide."
     what = {
         "in-distribution": "in distribution",
         "robust": "out of distribution, at alpha 0.5",
         "balanced": "in and out of distribution, the mean",
     }[found.priority]
+    where = "; ".join(one.label for one in ranking.evidence)
+    said = _compared(ranking, method)
+    same = [name for name in ranking.close if all(name in one.stayed for one in ranking.evidence)]
+    if found.priority != "robust" and len(same) > 1 and method in (*same, BASELINE):
+        value = 100 * ranking.scores[method].value
+        said = (
+            f"ours cannot tell {', '.join(same)} apart: for each, the select pictures chose alpha 0, the pretrained "
+            f"model ({value:.1f} %)"
+        )
+    return f"likewise bench offline ({encoder}; nearest to yours: {where}; {what}): {said}."
+
+
+def _compared(ranking: Ranking, method: str) -> str:
+    """A method beside the best and the baseline."""
     best = max(ranking.scores, key=lambda name: (ranking.scores[name].value, name == method))
     own, top = ranking.scores[method], ranking.scores[best]
     error = f"one standard error ({100 * top.error:.1f})"
@@ -168,8 +184,7 @@ def _ours(found: Recommendation, encoder: str) -> str:
         said += f", {best} {100 * top.value:.1f}, {side} {error}"
     if BASELINE in ranking.scores and BASELINE not in (method, best):
         said += f"; {BASELINE} {100 * ranking.scores[BASELINE].value:.1f}"
-    where = "; ".join(one.label for one in ranking.evidence)
-    return f"likewise bench offline ({encoder}; {where}; {what}): {said}."
+    return said
 
 
 def _tie(found: Recommendation) -> str:

@@ -36,6 +36,11 @@ Amount = Literal["few", "many"]
 Likeness = Literal["similar", "dissimilar"]
 
 
+def amount_of(per_class: float) -> Amount:
+    """Few or many pictures a class, by `MIDDLE`."""
+    return "few" if per_class < MIDDLE else "many"
+
+
 class Regime(NamedTuple):
     """A place on the plane of amount and similarity.
 
@@ -70,7 +75,7 @@ class Regime(NamedTuple):
     @property
     def amount(self) -> Amount:
         """Ours: theirs without a gap."""
-        return "few" if self.per_class < MIDDLE else "many"
+        return amount_of(self.per_class)
 
     @property
     def likeness(self) -> Likeness | None:
