@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from likewise.data.corruptions import KINDS, SEVERITIES, changed, corrupt
+from likewise.data.corrupt import KINDS, SEVERITIES, changed, corrupt
 from likewise.data.records import Dataset
 from likewise.datasets.corruptions import asked, corrupted, corrupting
 from likewise.errors import UsageError

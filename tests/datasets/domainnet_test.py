@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from likewise.datasets.domainnet import DOMAINS, ENTRIES, SENTRY, SIZES
-from likewise.datasets.tables import names_in
+from likewise.datasets.listed import names_in
 from likewise.errors import DataError
 
 Plant = Callable[[Path, Iterable[str]], None]

@@ -15,7 +15,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from likewise.data.records import Dataset, Split
-from likewise.datasets.wilds import CAMELYON, ENTRIES, FMOW, IWILDCAM
+from likewise.datasets import pcam
+from likewise.datasets.wilds import ENTRIES, FMOW, IWILDCAM
 from likewise.errors import DataError
 from likewise.metrics import NAMED
 
@@ -185,7 +186,7 @@ def test_camelyon17_halves_the_validation_of_its_own_hospitals(slides: Path) -> 
     assert {r.key[:11] for r in home} == {"patient_010", "patient_013", "patient_014"}
     assert all(r.label == int(r.key.split("_x_")[1].split("_")[0]) // 32 % 2 for r in (*home, *ood.records))
     assert {int(r.key.split("_x_")[1].split("_")[0]) for r in data.select.records} <= {192, 224}
-    assert data.classes.names == CAMELYON
+    assert data.classes.names == pcam.NAMES
 
 
 def test_what_is_not_whole_is_refused(traps: Path, satellite: Path, slides: Path) -> None:

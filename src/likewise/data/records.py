@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import model_validator
 
 from likewise.config import Config, fingerprint
-from likewise.data import corruptions, decode
+from likewise.data import corrupt, decode
 from likewise.data.audit import Audit
 from likewise.data.prompts import DEFAULT_TEMPLATES, check_templates
 from likewise.errors import DataError, UsageError, near, some
@@ -85,7 +85,7 @@ class Split:
     `metric` is its own measure (`metrics.NAMED`), beside those that every split gets. `among` says, where its pictures
     are of fewer classes than the table has, which labels stand for each of them: the largest of their logits is the
     class's, under the first of them, and no other class can be answered. Its records carry those first labels.
-    `change` says how its pictures are corrupted as they are opened (`corruptions.changed`), where they are.
+    `change` says how its pictures are corrupted as they are opened (`corrupt.changed`), where they are.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Split:
     def open(self, i: int) -> Image.Image:
         """Picture i, upright, RGB. Raises `DataError` D07 naming the file; never another picture instead."""
         image, record = decode.picture(self.records[i].path, self.records[i].row), self.records[i]
-        return corruptions.changed(image, self.change, record.key) if self.change else image
+        return corrupt.changed(image, self.change, record.key) if self.change else image
 
     @property
     def digest(self) -> str:

@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from likewise.data.records import Dataset, Record, Split
-from likewise.datasets.imagenet import synsets
-from likewise.datasets.listed import first
-from likewise.datasets.named import Named, carved, made, tree
+from likewise.datasets.imagenet import FOLDERS, GET, NEEDS, TERMS, synsets, templates, validation
+from likewise.datasets.named import Named, carved, made, three, tree
 
 Division = dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 """Of each superclass, ImageNet's labels of the subclasses that are trained on, and of those of the shift."""
@@ -75,16 +74,12 @@ VALIDATION = 50
 
 def read(name: str, division: Division, folder: Path) -> Dataset:
     """Train (less as many pictures as `id` has, to select on), `id`, and `ood`: the shift's subclasses."""
-    from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-    val = first(folder, ("val", "val_in_folder", "val_dirs"))
+    place = validation(folder)
     per_class = len(next(iter(division.values()))[0])
-    train, select = carved(_of(folder / "train", division, 0), VALIDATION * per_class * len(division), name)
-    splits = [
-        Split("train", "train", tuple(train)), Split("select", "select", tuple(select)),
-        Split("id", "report", tuple(_of(val, division, 0))), Split("ood", "report", tuple(_of(val, division, 1))),
-    ]  # fmt: skip
-    return made(name, tuple(division), splits, [template("{}") for template in OPENAI_IMAGENET_TEMPLATES])
+    count = VALIDATION * per_class * len(division)
+    splits = three(*carved(_of(folder / "train", division, 0), count, name), _of(place, division, 0))
+    splits.append(Split("ood", "report", tuple(_of(place, division, 1))))
+    return made(name, tuple(division), splits, templates())
 
 
 def _of(place: Path, division: Division, side: int) -> list[Record]:
@@ -99,10 +94,10 @@ def _entry(name: str, title: str, division: Division, classes: str) -> Named:
         name,
         title,
         partial(read, name, division),
-        folders=("imagenet", "ImageNet", "ILSVRC2012", "imagenet/ILSVRC2012"),
-        needs=("train/n01440764",),
-        get="register at https://image-net.org and unpack ILSVRC2012 train and val into class folders; nothing else",
-        licence="ImageNet's terms of access, research only",
+        folders=FOLDERS,
+        needs=NEEDS,
+        get=f"{GET}; nothing else",
+        licence=f"{TERMS}, research only",
         paper="Santurkar et al. 2020, arXiv:2008.04859; Russakovsky et al. 2015, arXiv:1409.0575",
         counts={"select": n, "id": n, "ood": n},
         classes=classes,

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from likewise.data.records import Dataset, Record, Split
-from likewise.datasets.made import Arrays, state_of, table_of
-from likewise.datasets.named import Named, carved, made, roots
-from likewise.datasets.tables import names_in
+from likewise.datasets.arrays import Arrays, state_of, table_of
+from likewise.datasets.listed import names_in
+from likewise.datasets.named import Named, carved, made, roots, three
 from likewise.errors import DataError
 
 SELECT = 5_000
@@ -49,7 +49,7 @@ V10_2 = ("cifar10_2/data", "cifar10_2", "CIFAR-10.2", "cifar-10.2")
 def cifar_10(folder: Path) -> Dataset:
     """Train without 5,000 to select on, `id` the 10,000 of the test part, and the shifts that are found."""
     train, test = _parts("cifar-10", folder, 1, "label")
-    splits = _splits("cifar-10", train, test)
+    splits = three(*carved(train, SELECT, "cifar-10"), test)
     near = [folder.parent, *roots()]
     if (place := _found(near, V10_1, "cifar10.1_v6_data.npy")) is not None:
         paths = [place / f"cifar10.1_v6_{what}.npy" for what in ("data", "labels")]
@@ -68,15 +68,7 @@ def cifar_10(folder: Path) -> Dataset:
 def cifar_100(folder: Path) -> Dataset:
     """Train without 5,000 to select on, `id` the 10,000 of the test part; by the 100 fine labels."""
     train, test = _parts("cifar-100", folder, 2, "fine_label")
-    return made("cifar-100", CIFAR_100, _splits("cifar-100", train, test), TEMPLATES)
-
-
-def _splits(word: str, train: Sequence[Record], test: Sequence[Record]) -> list[Split]:
-    kept, select = carved(train, SELECT, word)
-    return [
-        Split("train", "train", tuple(kept)), Split("select", "select", tuple(select)),
-        Split("id", "report", tuple(test)),
-    ]  # fmt: skip
+    return made("cifar-100", CIFAR_100, three(*carved(train, SELECT, "cifar-100"), test), TEMPLATES)
 
 
 def _found(near: Sequence[Path], names: Sequence[str], file: str) -> Path | None:

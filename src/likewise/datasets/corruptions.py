@@ -1,6 +1,6 @@
 """Corruptions of any dataset, on the fly: its `id` pictures once more for each kind and severity, each a shift.
 
-The pictures are made as they are opened (`data.corruptions`), nothing is written; the report splits are named after
+The pictures are made as they are opened (`data.corrupt`), nothing is written; the report splits are named after
 what was done, `fog-3`, and a run folder remembers it.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from likewise.data.corruptions import KINDS, SEVERITIES, known, parsed
+from likewise.data.corrupt import KINDS, SEVERITIES, known, parsed
 from likewise.data.records import Dataset, Split
 from likewise.datasets import DATASETS
 from likewise.errors import UsageError

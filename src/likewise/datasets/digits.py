@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from likewise.data.records import Dataset
-from likewise.datasets.made import Arrays, dataset_of, table_of
+from likewise.datasets.arrays import Arrays, dataset_of, table_of
 from likewise.datasets.named import Named
 from likewise.errors import MachineError
 from likewise.keys import key_rng

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from likewise.data.records import Dataset, Split
+from likewise.datasets.imagenet import templates
 from likewise.datasets.listed import lines, listed
-from likewise.datasets.named import Named, carved, made
+from likewise.datasets.named import Named, carved, made, three
 from likewise.errors import DataError, some
 
 DOMAINS = ("clipart", "infograph", "painting", "quickdraw", "real", "sketch")
@@ -42,15 +43,11 @@ def read(domain: str, suffix: str, folder: Path) -> Dataset:
     folders = _classes(folder, here)
     train, test = here[domain]
     records = listed(folder, train)
-    kept, select = carved(records, len(records) // SHARE, "domainnet")
-    splits = [
-        Split("train", "train", tuple(kept)), Split("select", "select", tuple(select)),
-        Split("id", "report", listed(folder, test)),
-    ]  # fmt: skip
+    splits = three(*carved(records, len(records) // SHARE, "domainnet"), listed(folder, test))
     for other, (_, items) in here.items():
         if other != domain and (folder / other).is_dir():
             splits.append(Split(other, "report", listed(folder, items)))
-    return made(_name(domain, suffix), [name.replace("_", " ") for name in folders], splits, _templates(), folders)
+    return made(_name(domain, suffix), [name.replace("_", " ") for name in folders], splits, templates(), folders)
 
 
 def _lists(folder: Path, domain: str, suffix: str) -> tuple[Items, Items] | None:
@@ -86,12 +83,6 @@ def _classes(folder: Path, here: dict[str, tuple[Items, Items]]) -> list[str]:
             "other domains beside them."
         )  # fmt: skip
     return [called[label] for label in range(len(called))]
-
-
-def _templates() -> list[str]:
-    from open_clip import OPENAI_IMAGENET_TEMPLATES
-
-    return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
 
 
 def _name(domain: str, suffix: str) -> str:

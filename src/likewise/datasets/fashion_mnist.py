@@ -10,7 +10,7 @@ from pathlib import Path
 
 from likewise.data.records import Dataset
 from likewise.datasets import idx
-from likewise.datasets.made import dataset_of, table_of
+from likewise.datasets.arrays import dataset_of, table_of
 from likewise.datasets.named import Named
 
 NAMES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from likewise.data.audit import Audit
 from likewise.data.records import ClassTable, Dataset, Record, Split
-from likewise.datasets.named import Named
+from likewise.datasets.named import Named, three
 
 FOLDER = Path(__file__).parent.parent / "assets" / "iconshift"
 STYLES = ("solid", "colour", "pixel", "hand-drawn", "emoji", "engraved")
@@ -29,8 +29,8 @@ def read(_: Path) -> Dataset:
     for number, row in enumerate(table):
         part = {"ood": row["domain"], "report": "id"}.get(row["side"], row["side"])
         splits[part].append(Record(f"{row['set']}:{row['name']}", place[row["concept"]], path, number, row["family"]))
-    report = [Split(name, "report", tuple(splits[name])) for name in ("id", *STYLES)]
-    train, select = Split("train", "train", tuple(splits["train"])), Split("select", "select", tuple(splits["select"]))
+    train, select, identity = three(splits["train"], splits["select"], splits["id"])
+    report = [identity, *(Split(name, "report", tuple(splits[name])) for name in STYLES)]
     audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, *report)})
     audit.note(
         "D00", "audited when it was built: every picture opens; designer families and near-duplicates are on one side"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from likewise.datasets.made import Arrays, state_of
+from likewise.datasets.arrays import Arrays, state_of
 from likewise.errors import DataError
 from likewise.keys import key_rng
 

@@ -12,7 +12,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from likewise.data.records import Dataset, Record, Split
-from likewise.datasets.named import Named, carved, made, pictures, roots, tree
+from likewise.datasets.named import Named, carved, made, pictures, roots, three, tree
 from likewise.errors import DataError, some
 
 SELECT = 10_000
@@ -26,6 +26,10 @@ SHIFTS = {
 }
 """Report splits and their folders' usual names, beside ImageNet's own or below a root."""
 NAMES = "02f159a1661b0cf5"
+FOLDERS = ("imagenet", "ImageNet", "ILSVRC2012", "imagenet/ILSVRC2012")
+NEEDS = ("train/n01440764",)
+GET = "register at https://image-net.org and unpack ILSVRC2012 train and val into class folders"
+TERMS = "ImageNet's terms of access"
 COUNTS = {"v2": 10_000, "r": 30_000, "a": 7_500, "sketch": 50_889, "objectnet": 18_574}
 
 
@@ -36,29 +40,36 @@ def synsets(subset: str = "imagenet") -> tuple[str, ...]:
     return tuple(line.split()[0] for line in text.splitlines() if line)
 
 
+def templates() -> list[str]:
+    """OpenAI's 80 for ImageNet."""
+    from open_clip import OPENAI_IMAGENET_TEMPLATES
+
+    return [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+
+
+def validation(folder: Path) -> Path:
+    """The folder of ILSVRC's validation pictures in class folders. Raises `DataError` D17 where they are not sorted."""
+    places = (folder / name for name in ("val", "val_in_folder", "val_dirs"))
+    found = next((place for place in places if any((place / wnid).is_dir() for wnid in synsets())), None)
+    if found is None:
+        raise DataError(
+            "D17", f"{folder} has no validation pictures in class folders (val/{synsets()[0]}/...). The archive holds "
+            "them in one folder; PyTorch's valprep.sh sorts them."
+        )  # fmt: skip
+    return found
+
+
 def read(folder: Path) -> Dataset:
     """Train without 10,000 pictures to select on, `id` the 50,000 of ILSVRC's validation set, and the shifts found."""
-    from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
+    from open_clip import IMAGENET_CLASSNAMES
 
     ids = synsets()
-    val = next(
-        (folder / name for name in ("val", "val_in_folder", "val_dirs") if (folder / name / ids[0]).is_dir()), None
-    )
-    if val is None:
-        raise DataError(
-            "D17", f"{folder} has no validation pictures in class folders (val/{ids[0]}/...). The archive holds them "
-            "in one folder; PyTorch's valprep.sh sorts them."
-        )  # fmt: skip
-    train, select = carved(tree(folder / "train", ids), SELECT, "imagenet")
-    splits = [
-        Split("train", "train", tuple(train)), Split("select", "select", tuple(select)),
-        Split("id", "report", tuple(tree(val, ids))),
-    ]  # fmt: skip
+    identity = tree(validation(folder), ids)
+    splits = three(*carved(tree(folder / "train", ids), SELECT, "imagenet"), identity)
     for name, place in shifts(folder).items():
         records, among = SHIFTED[name](place)
         splits.append(Split(name, "report", tuple(records), among=among))
-    templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES]
-    return made("imagenet", IMAGENET_CLASSNAMES, splits, templates, ids)
+    return made("imagenet", IMAGENET_CLASSNAMES, splits, templates(), ids)
 
 
 def shifts(folder: Path) -> dict[str, Path]:
@@ -126,12 +137,12 @@ ENTRIES = (
         "imagenet",
         "ImageNet (ILSVRC 2012), 1,000 classes, with the shifts of it that are here: V2, R, A, Sketch, ObjectNet.",
         read,
-        folders=("imagenet", "ImageNet", "ILSVRC2012", "imagenet/ILSVRC2012"),
-        needs=("train/n01440764",),
-        get="register at https://image-net.org and unpack ILSVRC2012 train and val into class folders; the shifts: "
+        folders=FOLDERS,
+        needs=NEEDS,
+        get=f"{GET}; the shifts: "
         "huggingface.co/datasets/vaishaal/ImageNetV2, github.com/hendrycks/imagenet-r, "
         "github.com/hendrycks/natural-adv-examples, github.com/HaohanWang/ImageNet-Sketch, https://objectnet.dev",
-        licence="ImageNet's terms of access, research only; the shifts have licences of their own",
+        licence=f"{TERMS}, research only; the shifts have licences of their own",
         paper="Russakovsky et al. 2015, arXiv:1409.0575; Recht 2019, Hendrycks 2021, Wang 2019, Barbu 2019",
         counts={"train": TRAIN - SELECT, "select": SELECT, "id": 50_000, **COUNTS},
         classes=NAMES,

@@ -1,11 +1,14 @@
-"""Pictures that a dataset's own lists name: text files, MATLAB files, and records that are there."""
+"""What a dataset's own lists name: text files, tables, MATLAB files, and the records of pictures that are there."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+from pyarrow import csv
 
 from likewise.data.records import Record
 from likewise.errors import DataError, some
@@ -34,6 +37,29 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in _there(path).read_text().splitlines() if line.strip()]
 
 
+def by_class(path: Path, folders: Sequence[str], suffix: str = "") -> list[tuple[str, int]]:
+    """The pictures of a list of class/picture lines. Raises `DataError` D17 for a class that is not in `folders`."""
+    found = lines(path)
+    strange = sorted({line.split("/")[0] for line in found} - set(folders))
+    if strange:
+        raise DataError("D17", f"{path} has classes that the dataset has not: {some(strange, 3)}. Get it again.")
+    return [(line + suffix, folders.index(line.split("/")[0])) for line in found]
+
+
+def rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """These columns of a CSV as text, row by row. Raises `DataError` D17 for a file that is not such a table."""
+    # as text throughout: Camelyon17's patients are «004», and an empty region is no number
+    wanted = csv.ConvertOptions(include_columns=list(columns), column_types=dict.fromkeys(columns, pa.string()))
+    try:
+        table = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True), convert_options=wanted)
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise DataError(
+            "D17", f"{path} is not the table by which the dataset is read ({error}); it needs {', '.join(columns)}. "
+            "Get the archive again."
+        ) from None  # fmt: skip
+    return list(zip(*(table.column(name).to_pylist() for name in columns), strict=True))
+
+
 def mat(path: Path, field: str) -> Any:
     """One array of a MATLAB file, of one axis at least. Raises `DataError` D17 where it is not there or unreadable."""
     import numpy as np
@@ -59,3 +85,8 @@ def _there(path: Path) -> Path:
     if not path.is_file():
         raise DataError("D17", f"{path} is not there, which the dataset is read by. Is the copy whole?")
     return path
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a text, between semicolons, wherever its lines break."""
+    return tuple(" ".join(part.split()) for part in text.split(";"))

@@ -16,6 +16,9 @@ from likewise.data.records import ClassTable, Dataset, Record, Split
 from likewise.data.split import proportional
 from likewise.errors import DataError, some
 
+EPISODES = "For episodes (`likewise.episodes`, the suite kim-tables-2-4). It has nothing to train or to select on."
+"""Note of the data sets of new classes."""
+
 
 @dataclass(frozen=True)
 class Named:
@@ -152,6 +155,15 @@ def made(
     return Dataset(name, classes, train, select, list(by_name.values()), tuple(templates), audit)
 
 
+def three(train: Iterable[Record], select: Iterable[Record], identity: Iterable[Record]) -> list[Split]:
+    """The splits that most have: to train on, to select on, and the one in distribution to report."""
+    return [
+        Split("train", "train", tuple(train)),
+        Split("select", "select", tuple(select)),
+        Split("id", "report", tuple(identity)),
+    ]
+
+
 def unlike(names: Sequence[str]) -> tuple[str, ...]:
     """Names as folders, which no two classes share: equal ones get their label behind them."""
     return tuple(f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names))
@@ -181,3 +193,9 @@ def carved(records: Sequence[Record], count: int, word: str) -> tuple[list[Recor
     chosen = proportional([record.label for record in records], count, word, "select")
     taken = set(chosen)
     return [record for i, record in enumerate(records) if i not in taken], [records[i] for i in chosen]
+
+
+def held_back(records: Sequence[Record], held: int, word: str) -> list[Split]:
+    """Train, select and `id`, of which the last two, `held` each, are drawn from all (`carved`)."""
+    rest, identity = carved(records, held, f"{word} id")
+    return three(*carved(rest, held, word), identity)

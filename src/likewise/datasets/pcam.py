@@ -19,11 +19,12 @@ import pyarrow as pa
 from likewise import files
 from likewise.config import fingerprint
 from likewise.data.records import Dataset, Record, Role, Split
-from likewise.datasets.made import png, state_of
+from likewise.datasets.arrays import png, state_of
 from likewise.datasets.named import Named, made
 from likewise.errors import DataError, MachineError, some
 
 NAMES = ("lymph node", "lymph node containing metastatic tumor tissue")
+TEMPLATES = ("this is a photo of {}",)
 PARTS: dict[str, tuple[str, Role]] = {
     "train": ("train", "train"), "valid": ("select", "select"), "test": ("id", "report"),
 }  # fmt: skip
@@ -43,7 +44,7 @@ def read(folder: Path) -> Dataset:
             labels_N = stream.read_all().column("label").to_pylist()
         records = tuple(Record(f"{part}:{i}", label, path, i) for i, label in enumerate(labels_N))
         splits.append(Split(called, role, records))
-    return made("pcam", NAMES, splits, ("this is a photo of {}",), ("0", "1"))
+    return made("pcam", NAMES, splits, TEMPLATES, ("0", "1"))
 
 
 def kept(folder: Path) -> Path:

@@ -11,14 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from likewise.data.records import Dataset, Role, Split
-from likewise.datasets.cifar import CIFAR_100
-from likewise.datasets.cifar import TEMPLATES as CIFAR
-from likewise.datasets.kim import TEMPLATES as NUMBER
+from likewise.datasets import caltech, cifar, dtd, eurosat, flowers, mnist, pcam
 from likewise.datasets.listed import lines, listed
 from likewise.datasets.named import Named, made, order_of
-from likewise.datasets.official import DTD_TEMPLATES, EUROSAT
-from likewise.datasets.pcam import NAMES as PCAM
-from likewise.datasets.transfer import CALTECH, FLOWERS, KINDS, OTHERWISE
 from likewise.errors import DataError
 
 LISTS: dict[str, tuple[str, Role]] = {
@@ -102,7 +97,7 @@ SUN = _words(
     waterfall/fan waterfall/plunge watering_hole wave wet_bar wheat_field wind_farm windmill
     wine_cellar/barrel_storage wine_cellar/bottle_storage wrestling_ring/indoor yard youth_hostel"""
 )
-_FOLDERS = {**{OTHERWISE.get(name, name.replace(" ", "_")).lower(): name for name in CALTECH},
+_FOLDERS = {**{caltech.OTHERWISE.get(name, name.replace(" ", "_")).lower(): name for name in caltech.NAMES},
             "background_google": "background"}  # fmt: skip
 CALTECH_102 = tuple(_FOLDERS[folder] for folder in sorted(_FOLDERS))
 """OpenAI's names, with the background, in the order of the folders in lower case."""
@@ -132,35 +127,36 @@ def read(name: str, names: Sequence[str], templates: Sequence[str], folder: Path
     return made(name, names, splits, templates)
 
 
-OPENAI = {
-    "caltech101": tuple(kind.replace("@", article) for article in ("a", "the") for kind in KINDS),
-    "eurosat": tuple(f"a centered satellite photo of {article}{{}}." for article in ("", "a ", "the ")),
-    "resisc45": tuple(f"{sky} {what} of {article}{{}}." for article in ("", "a ", "the ")
-                      for what in ("imagery", "photo", "view") for sky in ("satellite", "aerial")),
-    "sun397": ("a photo of a {}.", "a photo of the {}."),
-}  # fmt: skip
-"""Their templates for CLIP where there are several."""
+RESISC_TEMPLATES = tuple(
+    f"{sky} {what} of {article}{{}}."
+    for article in ("", "a ", "the ")
+    for what in ("imagery", "photo", "view")
+    for sky in ("satellite", "aerial")
+)
+SUN_TEMPLATES = ("a photo of a {}.", "a photo of the {}.")
+"""These and the other data sets' are OpenAI's for CLIP, unless it is said below that they are ours."""
 
 Task = tuple[str, str, Sequence[str], Sequence[str], int, str]
 """Its folder, what it asks, names in label order, templates, test pictures (VPT's Table 7), and whose pictures."""
 NATURAL: dict[str, Task] = {
-    "vtab-cifar-100": ("cifar", "objects, 32 x 32", CIFAR_100, CIFAR, 10_000, "Krizhevsky 2009"),
-    "vtab-caltech-101": ("caltech101", "objects, and a background", CALTECH_102, OPENAI["caltech101"], 6_084,
+    "vtab-cifar-100": ("cifar", "objects, 32 x 32", cifar.CIFAR_100, cifar.TEMPLATES, 10_000, "Krizhevsky 2009"),
+    "vtab-caltech-101": ("caltech101", "objects, and a background", CALTECH_102, caltech.TEMPLATES, 6_084,
                          "Fei-Fei et al. 2004"),
-    "vtab-dtd": ("dtd", "textures", DTD, DTD_TEMPLATES, 1_880, "Cimpoi et al. 2014, arXiv:1311.3618"),
-    "vtab-flowers-102": ("oxford_flowers102", "flowers", FLOWERS, ("a photo of a {}, a type of flower.",), 6_149,
+    "vtab-dtd": ("dtd", "textures", DTD, dtd.TEMPLATES, 1_880, "Cimpoi et al. 2014, arXiv:1311.3618"),
+    "vtab-flowers-102": ("oxford_flowers102", "flowers", flowers.NAMES, flowers.TEMPLATES, 6_149,
                          "Nilsback and Zisserman 2008"),
     "vtab-pets": ("oxford_iiit_pet", "breeds of cats and dogs", PETS, ("a photo of a {}, a type of pet.",), 3_669,
                   "Parkhi et al. 2012"),
-    "vtab-svhn": ("svhn", "digits of house numbers", tuple("0123456789"), NUMBER, 26_032, "Netzer et al. 2011"),
-    "vtab-sun397": ("sun397", "scenes", SUN, OPENAI["sun397"], 21_750, "Xiao et al. 2010"),
+    "vtab-svhn": ("svhn", "digits of house numbers", tuple("0123456789"), mnist.TEMPLATES, 26_032,
+                  "Netzer et al. 2011"),
+    "vtab-sun397": ("sun397", "scenes", SUN, SUN_TEMPLATES, 21_750, "Xiao et al. 2010"),
 }  # fmt: skip
 SPECIALIZED: dict[str, Task] = {
-    "vtab-pcam": ("patch_camelyon", "tumours in lymph nodes", PCAM, ("this is a photo of {}",), 32_768,
+    "vtab-pcam": ("patch_camelyon", "tumours in lymph nodes", pcam.NAMES, pcam.TEMPLATES, 32_768,
                   "Veeling et al. 2018, arXiv:1806.03962"),
-    "vtab-eurosat": ("eurosat", "land from space", tuple(EUROSAT.values()), OPENAI["eurosat"], 5_400,
+    "vtab-eurosat": ("eurosat", "land from space", tuple(eurosat.NAMES.values()), eurosat.TEMPLATES, 5_400,
                      "Helber et al. 2019, arXiv:1709.00029"),
-    "vtab-resisc45": ("resisc45", "land from above", RESISC, OPENAI["resisc45"], 6_300,
+    "vtab-resisc45": ("resisc45", "land from above", RESISC, RESISC_TEMPLATES, 6_300,
                       "Cheng et al. 2017, arXiv:1703.00121"),
     "vtab-retinopathy": ("diabetic_retinopathy", "a disease of the eye in five grades", EYES,
                          ("a photo of a retina with {}.",), 42_670, "Kaggle and EyePACS 2015"),
@@ -204,15 +200,21 @@ def _entry(name: str, task: Task, kind: str) -> Named:
     folder, about, names, templates, count, paper = task
     ranges = "No classes but ranges of a number, named in words: zero-shot accuracy says little. "
     return Named(
-        name, f"VTAB-1k, {kind}: {about} ({len(names)} labels).", partial(read, name, names, templates),
-        (f"vtab-1k/{folder}", f"vtab/{folder}", f"vtab1k/{folder}"), (*LISTS, "images"),
-        "vtab-1k as github.com/ZhangYuanhan-AI/NOAH prepares it (scripts or its archive; also linked from "
-        "github.com/luogen1996/RepAdapter and github.com/dongzelian/SSF)", "each dataset's own",
-        f"{paper}; task: Zhai et al. 2019, arXiv:1910.04867", {"train": 800, "select": 200, "id": count},
-        order_of(names), f"{ranges * (kind == 'structured')}{MORE.get(name, '')}Published numbers are of training on "
-        "all 1,000 after a choice on the 200, which the lists keep apart. The copy's pictures were compressed as JPEG "
-        "once more, so its numbers compare with each other only.",
-    )  # fmt: skip
+        name,
+        f"VTAB-1k, {kind}: {about} ({len(names)} labels).",
+        partial(read, name, names, templates),
+        folders=(f"vtab-1k/{folder}", f"vtab/{folder}", f"vtab1k/{folder}"),
+        needs=(*LISTS, "images"),
+        get="vtab-1k as github.com/ZhangYuanhan-AI/NOAH prepares it (scripts or its archive; also linked from "
+        "github.com/luogen1996/RepAdapter and github.com/dongzelian/SSF)",
+        licence="each dataset's own",
+        paper=f"{paper}; task: Zhai et al. 2019, arXiv:1910.04867",
+        counts={"train": 800, "select": 200, "id": count},
+        classes=order_of(names),
+        notes=f"{ranges * (kind == 'structured')}{MORE.get(name, '')}Published numbers are of training on all 1,000 "
+        "after a choice on the 200, which the lists keep apart. The copy's pictures were compressed as JPEG once more, "
+        "so its numbers compare with each other only.",
+    )
 
 
 ENTRIES = tuple(

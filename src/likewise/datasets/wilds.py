@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from likewise.data.records import Dataset, Record, Role, Split
-from likewise.datasets.listed import listed
+from likewise.datasets import pcam
+from likewise.datasets.listed import listed, names_in, rows
 from likewise.datasets.named import Named, carved, made
-from likewise.datasets.tables import names_in, rows
 from likewise.errors import DataError, near
 
 TAKEN = {"train": "train", "select": "id_val", "id": "id_test", "ood": "test"}
@@ -73,7 +73,6 @@ FMOW_TEMPLATES = (
     "a photo of a {}.", "{}.",
 )  # fmt: skip
 
-CAMELYON = ("lymph node", "lymph node containing metastatic tumor tissue")
 HOSPITALS = {"1": "val", "2": "test"}
 """Those whose slides are another split's, whatever the table says."""
 
@@ -166,7 +165,7 @@ def camelyon17(folder: Path) -> Dataset:
     found = {split: listed(folder / "patches", items[split]) for split in ("train", "id_val", "test")}
     reported, chosen_on = carved(found["id_val"], len(found["id_val"]) // 2, "camelyon17")
     splits = _splits({**found, "id_val": chosen_on, "id_test": reported})
-    return made("camelyon17", CAMELYON, splits, ("this is a photo of {}",))
+    return made("camelyon17", pcam.NAMES, splits, pcam.TEMPLATES)
 
 
 ENTRIES = (

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 
-from likewise.data.corruptions import changed
+from likewise.data.corrupt import changed
 from likewise.report.read import ID, SELECT, Predictions, Run
 
 SHARP = 2

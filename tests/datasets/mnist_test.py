@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likewise.datasets import DATASETS, kim
+from likewise.datasets import mnist
 from likewise.datasets.idx import FILES, read_idx
 from likewise.datasets.named import order_of
 from likewise.errors import DataError
 
-(MNIST,) = kim.ENTRIES
+(MNIST,) = mnist.ENTRIES
 N = {"train": 40, "test": 12}
 
 
@@ -70,9 +70,3 @@ def test_what_is_no_idx_file_is_refused(copy: object, root: Path) -> None:
     assert MNIST.found() is None
     with pytest.raises(DataError, match=r"torchvision\.datasets\.MNIST"):
         MNIST()
-
-
-def test_kims_halves_name_ten_datasets_once_each() -> None:
-    assert len({*kim.DISTANT, *kim.SIMILAR}) == 10
-    assert set(kim.FEW_ONLY) < {*kim.DISTANT, *kim.SIMILAR}
-    assert {*kim.DISTANT, *kim.SIMILAR, *kim.EPISODES, *kim.EPISODES.values()} <= set(DATASETS)

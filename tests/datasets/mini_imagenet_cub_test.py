@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from likewise.data.records import Dataset, Record
-from likewise.datasets import episodic
+from likewise.datasets import cub, mini_imagenet
 from likewise.datasets.named import carved, order_of
 from likewise.episodes import episodes
 from likewise.errors import DataError
 
 Plant = Callable[[Path, Iterable[str]], None]
-ENTRIES = {entry.name: entry for entry in episodic.ENTRIES}
+ENTRIES = {entry.name: entry for entry in (*mini_imagenet.ENTRIES, *cub.ENTRIES)}
 
 TRAIN_WORDS = """
 n01532829 n01558993 n01704323 n01749939 n01770081 n01843383 n01910747 n02074367 n02089867 n02091831 n02101006
@@ -91,8 +91,12 @@ def mini(root: Path, plant: Plant) -> Path:
 
 def carve_less(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of a made-up copy is as much as it can give."""
-    real = episodic.carved
-    monkeypatch.setattr(episodic, "carved", lambda records, count, word: real(records, len(records) // 10, word))
+
+    def tenth(records: list[Record], _: int, word: str) -> tuple[list[Record], list[Record]]:
+        return carved(records, len(records) // 10, word)
+
+    for place in ("named", "cub"):
+        monkeypatch.setattr(f"likewise.datasets.{place}.carved", tenth)
 
 
 def test_mini_imagenet_is_split_by_classes(mini: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,14 +13,14 @@ from scipy.io import savemat
 from sklearn.model_selection import train_test_split
 from torchvision.datasets import RenderedSST2, StanfordCars
 
+from likewise.datasets import caltech, cars, flowers, rendered_sst2
 from likewise.datasets.named import order_of
-from likewise.datasets.transfer import CALTECH, ENTRIES, FLOWERS, OTHERWISE, fifth
 from likewise.errors import DataError
 
 Plant = Callable[[Path, Iterable[str]], None]
 PUBLISHED = json.loads((Path(__file__).parent / "published_classes.json").read_text())
-FULL = {entry.name: entry for entry in ENTRIES}
-SMALL = {entry.name: replace(entry, counts={}) for entry in ENTRIES}
+FULL = {entry.name: entry for family in (caltech, cars, flowers, rendered_sst2) for entry in family.ENTRIES}
+SMALL = {entry.name: replace(entry, counts={}) for entry in FULL.values()}
 OFFICIAL = [" ".join([*name.split(" ")[1:], name.split(" ")[0]]) for name in PUBLISHED["stanford-cars"]]
 """The devkit's names in its order: CoOp's have the year in front."""
 
@@ -35,7 +35,7 @@ def touch(folder: Path, names: Iterable[str]) -> None:
 
 
 def test_caltech_names_go_with_the_sorted_folders(root: Path) -> None:
-    folders = [OTHERWISE.get(name, name.replace(" ", "_")) for name in CALTECH]
+    folders = [caltech.OTHERWISE.get(name, name.replace(" ", "_")) for name in caltech.NAMES]
     coop = {"face": "Faces", "leopard": "Leopards", "motorbike": "Motorbikes", "airplane": "airplanes"}
     theirs = [coop.get(name, name) for name in PUBLISHED["coop-caltech-101"]]
     assert folders == sorted([*theirs, "Faces_easy"])  # as FLYP's ImageFolder has them
@@ -70,7 +70,7 @@ def write_mat(path: Path, images: Iterable[str], labels: Iterable[int]) -> None:
 
 
 @pytest.fixture
-def cars(root: Path) -> Path:
+def car_folder(root: Path) -> Path:
     place = root / "stanford_cars"
     rng = np.random.default_rng(0)
     train, test = rng.permutation(392) % 196, rng.permutation(196)
@@ -82,7 +82,7 @@ def cars(root: Path) -> Path:
     return place
 
 
-def test_cars_are_split_as_flyp_splits_them_under_its_class_order(root: Path, cars: Path) -> None:
+def test_cars_are_split_as_flyp_splits_them_under_its_class_order(root: Path, car_folder: Path) -> None:
     data = SMALL["flyp-cars"]()
     assert data.classes.names == tuple(PUBLISHED["flyp-cars"])
     report = data.read_report("test")
@@ -101,26 +101,26 @@ def test_cars_are_split_as_flyp_splits_them_under_its_class_order(root: Path, ca
 
 
 def test_the_fifth_of_all_is_of_the_published_size() -> None:
-    kept, drawn = fifth(8_144)
+    kept, drawn = cars.fifth(8_144)
     mine, theirs = train_test_split(list(range(8_144)), test_size=0.2, random_state=10)
     assert (kept, drawn) == (mine, theirs)
     assert {"train": len(kept), "select": len(drawn), "id": 8_041} == FULL["flyp-cars"].counts
 
 
-def test_cars_that_are_not_whole_are_refused(cars: Path) -> None:
+def test_cars_that_are_not_whole_are_refused(car_folder: Path) -> None:
     with pytest.raises(DataError, match="train has 313 pictures instead of 6,515"):
         FULL["flyp-cars"]()
-    (cars / "cars_train" / "00007.jpg").unlink()
+    (car_folder / "cars_train" / "00007.jpg").unlink()
     with pytest.raises(DataError, match=r"1 of 392 pictures.*00007.jpg"):
         SMALL["flyp-cars"]()
-    (cars / "cars_train" / "00007.jpg").touch()
-    (cars / "cars_test_annos_withlabels.mat").unlink()
+    (car_folder / "cars_train" / "00007.jpg").touch()
+    (car_folder / "cars_test_annos_withlabels.mat").unlink()
     with pytest.raises(DataError, match="The test annotations in devkit/ have no labels"):
         SMALL["flyp-cars"]()
-    (cars / "devkit" / "cars_train_annos.mat").write_bytes(b"not MATLAB" * 20)
+    (car_folder / "devkit" / "cars_train_annos.mat").write_bytes(b"not MATLAB" * 20)
     with pytest.raises(DataError, match=r"cars_train_annos.mat cannot be read for «annotations»"):
         SMALL["flyp-cars"]()
-    (cars / "devkit" / "cars_train_annos.mat").unlink()
+    (car_folder / "devkit" / "cars_train_annos.mat").unlink()
     with pytest.raises(DataError, match=r"cars_train_annos.mat is not there"):
         SMALL["flyp-cars"]()
 
@@ -140,15 +140,15 @@ def test_flowers_are_by_the_official_labels_not_by_the_alphabet(root: Path, fold
     data = SMALL["flowers-102"]()
     report = data.read_report("test")
     alphabet = PUBLISHED["flyp-flowers"]
-    assert sorted(FLOWERS) == alphabet  # FLYP's list and labels
+    assert sorted(flowers.NAMES) == alphabet  # FLYP's list and labels
     for split, ids in ((data.train, "trnid"), (data.select, "valid"), (report["id"], "tstid")):
         assert [r.path.name for r in split.records] == [f"image_{i:05d}.jpg" for i in parts[ids]]
         official = [int(labels_N[i - 1]) for i in parts[ids]]
         assert split.labels_N.tolist() == [label - 1 for label in official]
         told = [data.classes.names[r.label] for r in split.records]
-        assert told == [FLOWERS[label - 1] for label in official]
+        assert told == [flowers.NAMES[label - 1] for label in official]
         assert told != [alphabet[r.label] for r in split.records]
-    differ = [(ours, theirs) for ours, theirs in zip(FLOWERS, PUBLISHED["coop-flowers-102"]) if ours != theirs]
+    differ = [(ours, theirs) for ours, theirs in zip(flowers.NAMES, PUBLISHED["coop-flowers-102"]) if ours != theirs]
     assert differ == [
         ("globe flower", "globe-flower"),
         ("pink and yellow dahlia", "pink-yellow dahlia"),
@@ -185,4 +185,3 @@ def test_reviews_in_either_layout(root: Path, plant: Plant, folder: str, middle:
 
 def test_the_hashes_are_of_the_published_lists() -> None:
     assert FULL["flyp-cars"].classes == order_of(PUBLISHED["flyp-cars"])
-    assert FULL["flowers-102"].classes == order_of(FLOWERS)

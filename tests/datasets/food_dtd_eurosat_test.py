@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from torchvision.datasets import DTD, EuroSAT, Food101
 
+from likewise.datasets import dtd, eurosat, food
 from likewise.datasets.named import order_of
-from likewise.datasets.official import ENTRIES
 from likewise.errors import DataError
 
 PUBLISHED = json.loads((Path(__file__).parent / "published_classes.json").read_text())
-FULL = {entry.name: entry for entry in ENTRIES}
-SMALL = {entry.name: replace(entry, counts={}) for entry in ENTRIES}
+FULL = {entry.name: entry for family in (food, dtd, eurosat) for entry in family.ENTRIES}
+SMALL = {entry.name: replace(entry, counts={}) for entry in FULL.values()}
 
 
 def touch(path: Path) -> None:
@@ -27,7 +27,7 @@ def touch(path: Path) -> None:
 def test_food_has_its_official_test_and_part_of_the_training_set_to_select_on(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.datasets.official.FOOD_SELECT", 50)
+    monkeypatch.setattr("likewise.datasets.food.SELECT", 50)
     place, names = root / "food-101", PUBLISHED["coop-food-101"]
     (place / "meta").mkdir(parents=True)
     (place / "meta" / "classes.txt").write_text("\n".join(names) + "\n")
@@ -88,8 +88,8 @@ def test_dtd_is_its_first_split(root: Path, folder: str) -> None:
 
 @pytest.mark.parametrize("folder", ["eurosat/2750", "EuroSAT_RGB"])
 def test_eurosat_is_split_by_key_into_kims_sizes(root: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
-    monkeypatch.setattr("likewise.datasets.official.EUROSAT_TEST", 40)
-    monkeypatch.setattr("likewise.datasets.official.EUROSAT_SELECT", 10)
+    monkeypatch.setattr("likewise.datasets.eurosat.TEST", 40)
+    monkeypatch.setattr("likewise.datasets.eurosat.SELECT", 10)
     kinds = ("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture", "PermanentCrop",
              "Residential", "River", "SeaLake")  # fmt: skip
     for kind in kinds:

@@ -17,7 +17,8 @@ from PIL import Image
 from likewise import files
 from likewise.config import fingerprint
 from likewise.data.audit import Audit
-from likewise.data.records import ClassTable, Dataset, Record, Split
+from likewise.data.records import ClassTable, Dataset, Record
+from likewise.datasets.named import three
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """Grey pictures_NHW (uint8) and labels_N."""
@@ -61,11 +62,10 @@ def dataset_of(name: str, path: Path, names: Sequence[str], templates: tuple[str
     for place, row in enumerate(table):
         record = Record(f"{row['split']}:{row['number']}", row["label"], path, place)
         splits[row["split"]].append(record)
-    train, select = Split("train", "train", tuple(splits["train"])), Split("select", "select", tuple(splits["select"]))
-    report = Split("id", "report", tuple(splits["id"]))
-    audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, report)})
+    train, select, identity = three(splits["train"], splits["select"], splits["id"])
+    audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, identity)})
     audit.note("D00", f"{name} is read from arrays: every picture opens, and the splits share none")
-    return Dataset(name, classes, train, select, [report], templates, audit)
+    return Dataset(name, classes, train, select, [identity], templates, audit)
 
 
 def png(pixels_HW: np.ndarray) -> bytes:
