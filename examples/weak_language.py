@@ -125,7 +125,8 @@ def claims(found: Numbers) -> str:
             inner = [a for a in ALPHAS if 0 < a < 1 and (name, a, "select", metric) in found]
             if not inner:
                 continue
-            best = max(inner, key=lambda a: (found[name, a, "select", metric].mean(), -a))
+            # equal counts of pictures are a tie, whatever the last bits of their means
+            best = max(inner, key=lambda a: (round(found[name, a, "select", metric].mean(), 6), -a))
             for domain in ("id", "ood-mean", "digits:id"):
                 if (name, best, domain, metric) not in found:
                     continue

@@ -141,3 +141,16 @@ def test_the_pages_verdicts_are_those_of_its_numbers(distortion: Any) -> None:
     for mean, seeds, pictures, told in rows:
         x_S = float(mean) + float(seeds) * np.sqrt(3) / stats.t.ppf(0.975, 2) * np.array([-1.0, 0.0, 1.0])
         assert distortion.verdict(x_S, float(pictures)) == told
+
+
+# -- weak_language ----------------------------------------------------------------------------------------------
+
+
+def test_of_alphas_that_get_as_many_select_pictures_right_the_smaller_is_taken() -> None:
+    weak = example("weak_language")
+    right = {0.25: (260, 260, 260), 0.5: (268, 275, 265), 0.75: (268, 274, 266), 1.0: (250, 250, 250)}  # of 327
+    found = {("full", a, "select", "knn@20"): 100 * (np.array(hits) / 327) for a, hits in right.items()}
+    assert found["full", 0.5, "select", "knn@20"].mean() < found["full", 0.75, "select", "knn@20"].mean()  # a last bit
+    found |= {("full", a, "id", "knn@20"): np.array([a, a, a]) for a in right}
+    found["pretrained", None, "id", "knn@20"] = np.zeros(3)
+    assert "| whole tower | kNN, k = 20 | id | 1.0 | 0.5 | 0.5 | -0.5 |" in weak.claims(found)
