@@ -193,6 +193,9 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(ConfigError, match="is not YAML"):
         Recipe.read(path)
+    path.write_text("stages: [{head: {kind: text}, trains: [head], head: {kind: linear}}]")
+    with pytest.raises(ConfigError, match="«head» stands twice"):
+        Recipe.read(path)
 
 
 def test_the_fingerprint_is_a_known_hash_of_canonical_json() -> None:

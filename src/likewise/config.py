@@ -30,7 +30,7 @@ class Config(BaseModel):
     def read(cls, path: Path) -> Self:
         """A value from a YAML or JSON file."""
         try:
-            tree = yaml.safe_load(path.read_text())
+            tree = _Loader(path.read_text()).get_single_data()
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not YAML: {error}") from None
         return cls.parse(tree, str(path))
@@ -54,6 +54,17 @@ class Config(BaseModel):
                 raise ConfigError(f"«{edit}» is not an edit. Write path=value, for example stages.0.fit.lr=3e-4.")
             _put(tree, path.split("."), _value(text), path)
         return type(self).parse(tree, "edits")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that stands twice in one mapping: the first would be lost unsaid."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        if again := next((key for i, key in enumerate(keys) if key in keys[:i]), None):
+            raise yaml.constructor.ConstructorError(None, None, f"«{again}» stands twice", node.start_mark)
+        return node
 
 
 def fingerprint(value: Any) -> str:
@@ -118,7 +129,8 @@ def _explain(error: ValidationError, cls: type[BaseModel], where: str) -> str:
             said = item["msg"].removeprefix("Value error, ")
             whole = isinstance(item["input"], dict | list)  # a tree says less than its path
             given = path if whole else f"{path}={item['input']!r}"
-            lines.append(": ".join(part for part in (where, given, f"{said}.") if part))
+            said += "" if said.endswith((".", "?")) else "."
+            lines.append(": ".join(part for part in (where, given, said) if part))
     return "\n".join(lines)
 
 

@@ -20,15 +20,17 @@ import scipy.stats
 
 from likewise import suites
 from likewise.bench import checks, lines, markdown, pick, shard, state
-from likewise.bench.cells import FAILED, How, run_cell
-from likewise.bench.engines import bench
+from likewise.bench.cells import ASKED, FAILED, How, retry, run_cell
+from likewise.bench.engines import _needs, bench
 from likewise.cli import run
 from likewise.data.records import Dataset
 from likewise.datasets import DATASETS
 from likewise.datasets.corruptions import corrupting
 from likewise.encoders import RATE_SCALES
-from likewise.errors import ConfigError, UsageError
+from likewise.errors import ConfigError, MachineError, UsageError
 from likewise.keys import key_rng
+from likewise.recipe import Machine
+from likewise.run.adapt import adapt
 from likewise.run.watch import Watch
 from likewise.suites import Suite
 from tiny import write_data, write_encoder
@@ -224,14 +226,107 @@ def test_a_failure_is_kept_with_its_reason_and_never_scored(place: Path, tmp_pat
     assert "failed - 50 shots asked" in markdown(suite, suite.cells, tmp_path)
 
 
-def test_a_folder_of_another_question_is_left_alone(done: tuple[Suite, Path]) -> None:
+def test_numbers_of_another_question_are_neither_scored_nor_lost(done: tuple[Suite, Path]) -> None:
     suite, out = done
-    other = suite.model_copy(update={"blocks": (suite.blocks[0].model_copy(update={"epochs": 1}),)})
-    (cell,) = [c for c in other.cells if c.seed == 0 and c.method.use == "ln"]
-    before = (out / cell.folder / "results.json").read_text()
-    assert "left alone" in run_cell(cell, out, How())
-    assert (out / cell.folder / "results.json").read_text() == before
+    other = Suite.parse({"title": "x", "blocks": [{**suite.blocks[0].tree(), "epochs": 1}]})
+    zero, ln = (cell for cell in other.cells if cell.seed == 0)
+    assert state(zero, out).kind == "done"  # which has no epochs
+    found = state(ln, out)
+    assert found.kind == "other"
+    assert "run with recipe.stages.0.fit.epochs 2, not 1. Use -o with another folder" in found.why
+    before = (out / ln.folder / "results.json").read_text()
+    assert "left alone" in run_cell(ln, out, How())
+    assert (out / ln.folder / "results.json").read_text() == before
+    assert {line.method for line in lines(other.cells, out)} == {"zero-shot"}
+    assert "seed 0: ln: other - it was run with" in markdown(other, other.cells, out)
+    for change in ({"alphas": [0, 0.5, 1]}, {"most": {"train": 5, "select": 5, "id": 5}}):
+        changed = Suite.parse({"title": "x", "blocks": [{**suite.blocks[0].tree(), **change}]})
+        assert {state(cell, out).kind for cell in changed.cells} == {"other"}
+    assert "at most: train 5, select 5, id 5.\n" in markdown(changed, changed.cells, out)
+    assert "at most" not in markdown(suite, suite.cells, out)
+
+
+def test_a_finished_cell_that_lost_its_question_is_asked_again_and_not_run(
+    done: tuple[Suite, Path], tmp_path: Path
+) -> None:
+    """Killed between its run's end and its own; or a run that somebody else put there."""
+    suite, out = done[0], tmp_path / "out"
+    shutil.copytree(done[1], out)
+    cell = suite.cells[1]
+    before = (out / cell.folder / "results.json").stat().st_mtime_ns
+    (out / cell.folder / ASKED).unlink()
+    assert state(cell, out).kind == "begun"
+    assert run_cell(cell, out, How()) == ""
     assert state(cell, out).kind == "done"
+    assert (out / cell.folder / "results.json").stat().st_mtime_ns == before
+
+
+def test_what_nobody_foresaw_ends_one_cell_and_is_kept_with_its_traceback(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = suite_of(place, seeds=[0])
+
+    def unlucky(*args: Any, **rest: Any) -> Any:
+        if "ln" in args[2]:
+            raise RuntimeError("no more memory")
+        return adapt(*args, **rest)
+
+    monkeypatch.setattr("likewise.bench.cells.adapt", unlucky)
+    ln, zero = (why for _, why in bench("local", suite.cells[::-1], tmp_path, How(), 1, Watch()))
+    assert zero == ""
+    assert ln.startswith("RuntimeError: no more memory")
+    kept = json.loads((tmp_path / suite.cells[1].folder / FAILED).read_text())
+    assert "in unlucky" in kept["traceback"]
+    assert state(suite.cells[1], tmp_path) == ("failed", kept["reason"])
+
+
+def test_what_the_machine_lacks_is_no_failure_of_the_cell(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = suite_of(place, methods=["zero-shot"], seeds=[0]).cells[0]
+
+    def lacks(*args: Any, **rest: Any) -> Any:
+        raise MachineError("E03", "h5py is not installed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("likewise.bench.cells.adapt", lacks)
+        assert "h5py is not installed" in run_cell(cell, tmp_path, How())
+    assert state(cell, tmp_path).kind == "to do"
+    assert run_cell(cell, tmp_path, How()) == ""
+
+
+def test_a_killed_worker_costs_its_cell_nothing(done: tuple[Suite, Path], tmp_path: Path) -> None:
+    """As where memory runs out: the pool is lost with it, and what is not done goes on in another."""
+    suite, out = done
+    asked = [cell for cell in suite.cells if cell.method.use == "ln"][:2]
+    killer = subprocess.Popen([sys.executable, "-c", KILL_CHILD, str(tmp_path / asked[0].folder), str(os.getpid())],
+                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert [why for _, why in bench("local", asked, tmp_path, How(), 2, Watch())] == ["", ""]
+    assert killer.communicate(timeout=60)[0].strip() == "killed"
+    assert markdown(suite, asked, tmp_path) == markdown(suite, asked, out)
+
+
+KILL_CHILD = """
+import os, pathlib, signal, sys, time
+begun, end = pathlib.Path(sys.argv[1]) / "STATUS", time.monotonic() + 60
+while not begun.exists() and time.monotonic() < end:
+    time.sleep(0.002)
+for entry in pathlib.Path("/proc").iterdir():
+    try:
+        parent = (entry / "stat").read_text().rpartition(")")[2].split()[1] if entry.name.isdigit() else ""
+        words = (entry / "cmdline").read_bytes() if parent == sys.argv[2] else b""
+        if b"spawn_main" in words and entry.name != str(os.getpid()):  # which has that word too
+            os.kill(int(entry.name), signal.SIGKILL)
+            print("killed")
+            break
+    except OSError:
+        continue
+"""
+
+
+def test_a_cell_on_cuda_asks_ray_for_a_gpu_of_its_own() -> None:
+    assert _needs(How(threads=3)) == {"num_cpus": 3, "num_gpus": 0}
+    assert _needs(How(Machine(device="cuda:1"), threads=2)) == {"num_cpus": 2, "num_gpus": 1}
 
 
 def test_cells_take_a_published_choice_or_wait_for_it(
@@ -273,13 +368,17 @@ def test_published_numbers_stand_beside_ours_and_what_nobody_read_never_decides(
         {"value": ours + 0.4, "source": "table 1", "method": "ln", "dataset": dataset},
         {"value": ours + 30, "source": "table 1", "method": "ln", "dataset": dataset},
         {"value": ours + 30, "source": "memory", "method": "ln", "dataset": dataset},
-        {"value": 50, "source": "table 2", "method": "ln", "dataset": dataset, "shots": 16},
+        {"value": 50, "source": "table 2", "method": "ln", "dataset": dataset, "domain": "drak"},
     ]
     whole = Suite.parse({**suite.tree(), "expect": expected})
     found = checks(whole, whole.cells, out)
-    assert [c.verdict for c in found] == ["within", "outside", "outside (unverified)", "not run"]
+    assert [c.verdict for c in found] == ["within", "outside", "outside (unverified)", "no such number"]
     assert found[0].difference == pytest.approx(-0.4)
     assert not found[3].within
+    assert {c.verdict for c in checks(whole, whole.cells, out / "elsewhere")} == {"not run"}
+    for part in ([c for c in suite.cells if c.method.use == "ln"], suite.cells[1:2]):  # of fewer seeds it is said too
+        assert len(checks(whole, part, out)) == 4
+    assert checks(whole, [c for c in suite.cells if c.method.use != "ln"], out) == []
     zero = next(100 * line.mean for line in lines(suite.cells, out) if line[3:5] == ("zero-shot", "dark"))
     start = {"value": zero, "source": "table 3", "method": "ln", "dataset": dataset, "domain": "dark", "alpha": 0.0}
     (check,) = checks(Suite.parse({**suite.tree(), "expect": [start]}), suite.cells, out)
@@ -319,15 +418,14 @@ def test_a_published_mean_stands_beside_the_mean_of_its_lines_where_all_are_done
     assert check.difference == pytest.approx(100 * np.mean(by_seed) - 50)
     text = markdown(whole, whole.cells, out)
     assert f"| ln | mean of {first}, {second} id, dark | 50.0 | {100 * np.mean(by_seed):.1f} ± " in text
-    for lost in ({"domains": ["id", "fog"]}, {"alpha": 0.5}):
-        other = Suite.parse({**both, "expect": [mean | lost]})
-        assert [c.verdict for c in checks(other, other.cells, out)] == ["not run"]
+    other = Suite.parse({**both, "expect": [mean | {"domains": ["id", "fog"]}]})
+    assert [c.verdict for c in checks(other, other.cells, out)] == ["no such number"]
     picked = pick(whole.cells, [f"dataset={first}"])
-    assert [c.verdict for c in checks(whole, picked, out)] == ["not run"]
+    assert checks(whole, picked, out) == []  # of a part there is no such mean
     for wrong, said in (
         ({"dataset": first}, "dataset and datasets are both given"),
-        ({"datasets": [first, "y"]}, "expected on «y», which is not among the data"),
-        ({"shots": [0, 4]}, "a mean of «ln» is expected over 4, where it has no cell"),
+        ({"datasets": [first, "y"]}, "data set «y», which is not in the suite"),
+        ({"shots": [0, 4]}, "shots «4», which is not in the suite"),
     ):
         with pytest.raises(ConfigError, match=said):
             Suite.parse({**both, "expect": [mean | wrong]})
@@ -352,8 +450,31 @@ def test_what_a_suite_cannot_be_is_said(place: Path) -> None:
         suite_of(place, methods=["lm"])
     with pytest.raises(ConfigError, match="asked twice"):
         suite_of(place, methods=["ln", {"use": "ln", "edits": ["stages.0.fit.lr=1"]}])
-    with pytest.raises(ConfigError, match="not among the methods"):
-        Suite.parse({**suite_of(place).tree(), "expect": [{"value": 1, "source": "x", "method": "ft", "dataset": "y"}]})
+    dataset = suite_of(place).blocks[0].datasets[0]
+    expected = {"value": 1, "source": "x", "method": "ln", "dataset": dataset}
+    for wrong, said in (
+        ({"method": "lnn"}, "method «lnn», which is not in the suite. Did you mean ln"),
+        ({"dataset": "y"}, "data set «y», which is not in the suite"),
+        ({"shots": 4}, "shots «4», which is not in the suite"),
+        ({"encoder": "icon-clop"}, "encoder «icon-clop», which"),
+        ({"alpha": 0.3}, "at alpha 0.3, and its runs ask about 0, 1; add it to alphas"),
+        ({"method": "zero-shot", "alpha": 1}, "at alpha 1, and it has no path"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Suite.parse({**suite_of(place).tree(), "expect": [expected | wrong]})
+    for more, said in (
+        ({"methods": [{"use": "ln", "alpha": 0.5}]}, "«ln» is asked at alpha 0.5, and its runs ask about 0, 1; add it"),
+        ({"methods": [{"use": "zero-shot", "alpha": 1}]}, "«zero-shot» is asked at alpha 1, and it has no path"),
+        ({"methods": [{"use": "ln", "edits": ["stages.0.fit.lrr=1"]}]}, "«ln».*lrr.*lr"),
+        ({"methods": [{"use": "ln", "name": "../../x"}]}, "name"),
+        ({"most": {"train": 5}}, "most says nothing of select"),
+        ({"most": {"train": 0, "select": 1}}, "most.train"),
+        ({"alphas": [0, 2]}, "alphas.1"), ({"alphas": []}, "alphas"), ({"epochs": -3}, "epochs"),
+        ({"shots": [-1]}, "shots.0"), ({"seeds": [-1]}, "seeds.0"),
+        ({"datasets": ["a/b", "a-b"]}, "would share .*a-b"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=said):
+            suite_of(place, **more)
     with pytest.raises(UsageError, match=r"no suite «ofline».*offline"):
         suites.load("ofline")
 
@@ -388,12 +509,51 @@ def test_the_command_runs_what_is_missing_and_is_strict_where_asked(place: Path,
     file.write_text(Suite.parse({**suite.tree(), "expect": [{**wrong, "source": "memory"}]}).yaml())
     out = tmp_path / "out"
     assert run(["bench", str(file), "-o", str(out), "--strict"]) == 0
-    assert "outside (unverified)" in capsys.readouterr().out or "within" in (out / "table.md").read_text()
+    assert "| outside (unverified) |" in capsys.readouterr().out
     assert json.loads((out / "table.json").read_text())[0]["method"] == "zero-shot"
     file.write_text(Suite.parse({**suite.tree(), "expect": [{**wrong, "value": 200.0}]}).yaml())
     assert run(["bench", str(file), "-o", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["published"][0]["verdict"] == "outside"
     assert run(["bench", str(file), "-o", str(out), "--strict"]) == 1
+
+
+def test_a_part_is_printed_and_judged_and_the_table_stays_whole(
+    place: Path, done: tuple[Suite, Path], tmp_path: Path, capsys: Said
+) -> None:
+    suite, out = done[0], tmp_path / "out"
+    shutil.copytree(done[1], out)
+    (block,) = suite.blocks
+    never = {"value": 0, "source": "x", "method": "ln", "dataset": block.datasets[0], "tolerance": 0, "domain": "fog"}
+    file = tmp_path / "mine.yaml"
+    file.write_text(Suite.parse({**suite.tree(), "expect": [never]}).yaml())
+    common = ["bench", str(file), "-o", str(out), "--strict"]
+    assert run(common) == 1
+    whole = (out / "table.md").read_text()
+    assert "no such number" in whole
+    for part in (["--only", "method=zero-shot"], ["--only", "method=zero-shot", "--shard", "1/3"]):
+        capsys.readouterr()
+        assert run([*common, *part]) == 0
+        assert "ln" not in capsys.readouterr().out.replace("colours", "").split("table  ")[0].split("##")[1]
+        assert (out / "table.md").read_text() == whole
+    assert run(["bench", str(file), "-o", str(tmp_path / "none"), "--only", "seed=0", "--dry-run"]) == 0
+
+
+def test_where_nothing_has_numbers_the_command_says_so_by_its_exit(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(suite_of(place, methods=["zero-shot"], seeds=[0], shots=[50]).yaml())
+    assert run(["bench", str(file), "-o", str(tmp_path / "out")]) == 1
+
+
+def test_a_retry_begins_anew_but_keeps_a_run_that_had_ended(done: tuple[Suite, Path], tmp_path: Path) -> None:
+    suite, out = done[0], tmp_path / "out"
+    shutil.copytree(done[1], out)
+    ended, other = suite.cells[0], suite.cells[1]
+    for cell in (ended, other):
+        (out / cell.folder / FAILED).write_text('{"reason": "its episodes could not be drawn"}')
+    (out / other.folder / ASKED).unlink()
+    for cell in (ended, other):
+        retry(cell, out)
+    assert [state(cell, out).kind for cell in (ended, other)] == ["done", "to do"]
 
 
 def test_a_stop_ends_in_order_and_the_next_run_goes_on(place: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from likewise.data.decode import picture
 from likewise.data.records import Dataset
 from likewise.data.views import evaluate
 from likewise.encoders import load
+from likewise.errors import ConfigError
 from likewise.keys import key_rng
 from likewise.suites import Suite
 from tiny import write_data, write_encoder
@@ -175,7 +176,7 @@ def test_what_cannot_be_an_episode_is_told_before_anything_is_trained(place: Pat
         with pytest.raises(AssertionError, match=said):
             raise AssertionError(run_cell(cell, tmp_path / str(number), How()))
         assert not (tmp_path / str(number) / cell.folder / "results.json").exists()
-    with pytest.raises(suites.ConfigError, match="episodes come after «other», which is not among the data"):
+    with pytest.raises(ConfigError, match="episodes come after «other», which is not among the data"):
         Suite.parse({**suite_of(place).tree(), "episodes": {"other": {"of": "x"}}})
 
 

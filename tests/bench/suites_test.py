@@ -61,7 +61,8 @@ def test_every_expected_number_is_of_a_cell_a_split_and_a_measure_that_are_there
             if asked and domain == asked.of:
                 assert expected.metric in map(asked.called, asked.shots), expected
             else:
-                assert domain in {"id", "ood-mean", *DATASETS[dataset].counts}, expected
+                # a mean is of shifts by name: over those that happen to be on a disk it would be another number
+                assert domain in {"id", *DATASETS[dataset].counts}, expected
                 assert expected.metric in NAMED, expected
         assert 0 < expected.value < 100, expected
 
@@ -69,7 +70,7 @@ def test_every_expected_number_is_of_a_cell_a_split_and_a_measure_that_are_there
 def test_the_published_means_of_wise_ft_are_those_of_its_five_shifts() -> None:
     _, suite = suites.load("wise-ft-alpha")
     for encoder, mean_of, shifts, count in (
-        ("ViT-B-16", ("ood-mean",), ["a", "objectnet", "r", "sketch", "v2"], 8),
+        ("ViT-B-16", ("v2", "r", "sketch", "a", "objectnet"), ["a", "objectnet", "r", "sketch", "v2"], 8),
         ("ViT-B-32", ("v2", "r", "sketch", "a"), ["a", "r", "sketch", "v2"], 5),
     ):
         own = [e for e in suite.expect if e.encoder.endswith(f"{encoder}/openai")]

@@ -70,11 +70,12 @@ def test_exactly_these_pictures_in_their_order(data: Dataset, tmp_path: Path) ->
 
 
 def test_a_picture_selected_on_here_may_be_trained_on_there(data: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(index([item("Forest", 12)], [item("Forest", 1)])))
+    train = [item("Forest", 12), item("AnnualCrop", 3), item("AnnualCrop", 4)]
+    (tmp_path / "a.json").write_text(json.dumps(index(train, [item("Forest", 1)])))
     few = published(data, tmp_path / "a.json", shots=2, seed=1)
-    assert (keys(few.train), keys(few.select)) == (["Forest/Forest_12.jpg"], ["Forest/Forest_1.jpg"])
+    assert (keys(few.train)[:1], keys(few.select)) == (["Forest/Forest_12.jpg"], ["Forest/Forest_1.jpg"])
     (short,) = [found.message for found in few.audit.warnings if found.code == "D08"]
-    assert "«annual crop» has 0, «forest» has 1" in short
+    assert short.endswith("in " + str(tmp_path / "a.json") + ", «forest» has 1 training images.")
 
 
 def test_coops_pickle_is_refused_and_what_the_message_says_makes_json_of_it(data: Dataset, tmp_path: Path) -> None:
@@ -97,10 +98,11 @@ def test_coops_pickle_is_refused_and_what_the_message_says_makes_json_of_it(data
 
 def test_without_pictures_to_select_on_these_are_drawn_by_key(data: Dataset, tmp_path: Path) -> None:
     file = tmp_path / "shot_2-seed_1.json"
-    rows = [["x/Forest/Forest_7.jpg", 1, ""], ["x/Forest/Forest_12.jpg", 1, ""]]
+    crop = ["x/AnnualCrop/AnnualCrop_3.jpg", 0, ""]
+    rows = [["x/Forest/Forest_7.jpg", 1, ""], ["x/Forest/Forest_12.jpg", 1, ""], crop]
     file.write_text(json.dumps({"train": rows}))
     few = published(data, file, shots=2, seed=1)
-    assert keys(few.train) == ["Forest/Forest_7.jpg", "Forest/Forest_12.jpg"]
+    assert keys(few.train) == ["Forest/Forest_7.jpg", "Forest/Forest_12.jpg", "AnnualCrop/AnnualCrop_3.jpg"]
     own = data.few(2, 1).select  # what is not trained on, of each class as many
     assert [k for k in keys(few.select) if "Crop" in k] == [k for k in keys(own) if "Crop" in k]
     assert few.select.labels_N.tolist() == [0, 0, 1, 1]
@@ -122,6 +124,9 @@ def test_without_pictures_to_select_on_these_are_drawn_by_key(data: Dataset, tmp
         (json.dumps(index([item("Forest", 1, label=0)], [])), "D17", r"label 0, and here it has 1 \(«forest»\)"),
         (json.dumps(index([item("Forest", 1)], [item("Forest", 1)])), "D17", "names pictures twice"),
         (json.dumps(index([item("Forest", n) for n in range(3)], [])), "D17", "no choice of 2 a class: «forest» has 3"),
+        (json.dumps(index([item("Forest", 1)], [item("Forest", 12)])), "D17", "of annual crop it names nothing"),
+        (json.dumps(index([], GOOD["val"]["data"])), "D17", "of annual crop, forest it names nothing to train"),
+        (json.dumps(index(GOOD["train"]["data"], [])), "D17", "leaves nothing to select on"),
         (json.dumps({"train": [["Forest/Forest_1.jpg", 1, "forest"]], "val": 3}), "D14", "its «val» is neither"),
         (json.dumps([1, 2]), "D14", "its «train» is neither"),
         ("{", "F02", "not readable JSON"),

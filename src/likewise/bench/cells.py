@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from traceback import format_exc
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -17,23 +18,28 @@ from likewise.datasets import DATASETS
 from likewise.datasets.corruptions import corrupting
 from likewise.datasets.named import roots
 from likewise.encoder import Encoder
-from likewise.encoders import load
-from likewise.errors import DataError, Interrupted, LikewiseError, UsageError, near
-from likewise.recipe import Machine
+from likewise.encoders import load, rate_scale
+from likewise.errors import DataError, Interrupted, LikewiseError, MachineError, UsageError, near, some
+from likewise.recipe import Machine, Recipe
 from likewise.run.adapt import Settings, adapt
 from likewise.run.device import on
 from likewise.run.watch import Watch
-from likewise.suites import Cell
+from likewise.suites import Cell, Method
 
 FAILED = "failed.json"
+ASKED = "cell.json"
+"""What a finished cell was asked, beside its numbers: it has come of this question, and of no other."""
 FIELDS = ("encoder", "dataset", "method", "shots", "seed")
 """By which `--only` picks cells."""
 
 
 class State(NamedTuple):
-    """How a cell stands: `done`, `failed` or `no data` (with the reason), `begun`, or `to do`."""
+    """How a cell stands: `done`, `failed`, `no data` or `other` (with the reason), `begun`, or `to do`.
 
-    kind: Literal["done", "failed", "no data", "begun", "to do"]
+    `other`: its folder holds numbers of another question, which are neither scored nor lost.
+    """
+
+    kind: Literal["done", "failed", "no data", "other", "begun", "to do"]
     why: str = ""
 
 
@@ -48,16 +54,57 @@ class How(NamedTuple):
 
 
 def state(cell: Cell, out: Path) -> State:
-    """Of a cell's folder, and of the data that it needs. Nothing is opened."""
+    """Of a cell's folder, and of the data that it needs. Nothing is opened: whether pictures changed is not seen."""
     folder = out / cell.folder
     if (folder / FAILED).exists():
         return State("failed", files.read_json(folder / FAILED)["reason"])
-    if (folder / "results.json").exists() and answered(cell, folder):
-        return State("done")
+    if (folder / ASKED).exists() and (folder / "results.json").exists():
+        if why := _differs(files.read_json(folder / ASKED), question(cell), folder):
+            return State("other", why)
+        if answered(cell, folder):
+            return State("done")
     lost = (missing(cell.dataset), unchosen(cell), missing(cell.episodes.of) if cell.episodes else "")
     if why := "; ".join(filter(None, lost)):
         return State("no data", why)
     return State("begun" if (folder / "STATUS").exists() else "to do")
+
+
+def question(cell: Cell) -> dict[str, Any]:
+    """What a cell's run depends on; not what is read off it or asked of it when it is done (`alpha`, `episodes`)."""
+    block = cell.block
+    draw = {"allow_short": block.allow_short, "shot_index": cell.shot_index} if cell.shots else {}
+    return {
+        "encoder": cell.encoder, "dataset": cell.dataset, "most": block.most, "shots": cell.shots, "seed": cell.seed,
+        "alphas": list(block.alphas), **draw, "recipe": _recipe(cell).tree(),
+    }  # fmt: skip
+
+
+def _recipe(cell: Cell) -> Recipe:
+    return _resolved(cell.method, rate_scale(cell.encoder), cell.block.epochs, cell.block.batch)
+
+
+@functools.cache
+def _resolved(method: Method, scale: float, epochs: int, batch: int) -> Recipe:
+    return method.recipe(scale, epochs, batch)
+
+
+def _differs(held: dict[str, Any], asked: dict[str, Any], folder: Path) -> str:
+    """What makes a finished cell's question another than the one that is asked now; "" where they are the same."""
+    if not (differ := [*_changes(held, asked, "")]):
+        return ""
+    return f"it was run with {some(differ, 3)}. Use -o with another folder, or remove {folder}."
+
+
+def _changes(held: Any, asked: Any, path: str) -> Iterator[str]:
+    """Every value that differs between two trees, by its path."""
+    if isinstance(held, dict) and isinstance(asked, dict):
+        for name in {**held, **asked}:
+            yield from _changes(held.get(name), asked.get(name), f"{path}.{name}".lstrip("."))
+    elif isinstance(held, list) and isinstance(asked, list) and len(held) == len(asked):
+        for i, pair in enumerate(zip(held, asked, strict=True)):
+            yield from _changes(*pair, f"{path}.{i}")
+    elif held != asked:
+        yield f"{path} {held}, not {asked}"
 
 
 def missing(dataset: str) -> str:
@@ -101,8 +148,8 @@ def pick(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
             raise UsageError(
                 "U01", f"--only {text}: write FIELD=VALUE, FIELD one of {', '.join(FIELDS)}.{near(field, FIELDS)}"
             )
-        wanted = values.split(",")
         there = list(dict.fromkeys(_field(cell, field) for cell in cells))
+        wanted = _listed(values, there)
         if lost := [value for value in wanted if value not in there]:
             raise UsageError(
                 "U01",
@@ -110,6 +157,17 @@ def pick(cells: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
             )
         cells = [cell for cell in cells if _field(cell, field) in wanted]
     return list(cells)
+
+
+def _listed(text: str, known: Sequence[str]) -> list[str]:
+    """Values behind commas, of which some have commas of their own, as `digits+fog,jpeg-3` has."""
+    parts, found = text.split(","), []
+    while parts:
+        ends = range(len(parts), 0, -1)
+        end = next((end for end in ends if ",".join(parts[:end]) in known), 1)
+        found.append(",".join(parts[:end]))
+        parts = parts[end:]
+    return found
 
 
 def _field(cell: Cell, field: str) -> str:
@@ -124,24 +182,34 @@ def shard(cells: Sequence[Cell], text: str) -> list[Cell]:
     return list(cells[int(first) - 1 :: int(last)])
 
 
+def retry(cell: Cell, out: Path) -> None:
+    """Forget that a cell failed. What it trained stays where its run had ended, and only episodes were left."""
+    folder = out / cell.folder
+    finished = (folder / ASKED).exists() and not _differs(files.read_json(folder / ASKED), question(cell), folder)
+    files.remove(folder / FAILED if finished else folder)
+
+
 def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str:
     """Run a cell; one that was interrupted goes on. Returns "" or why it has no numbers.
 
-    A failure is written into the folder; a folder that another process holds, or that answers another question, is left
-    alone. Raises `Interrupted`.
+    A failure of the cell's, foreseen or not, is written into the folder. What lies with the machine, and a folder that
+    another process holds or that answers another question, is said and left as it is. Raises `Interrupted`.
     """
     folder = out / cell.folder
     torch.set_num_threads(how.threads)
+    trace = ""
     try:
         reason = _run(cell, folder, how.machine, watch or Watch())
     except Interrupted:
         raise
     except LikewiseError as error:
-        if error.code == "R01":
+        if error.code == "R01" or isinstance(error, MachineError):
             return f"left alone: {error}"
         reason = str(error)
+    except Exception as error:  # one cell's bug, or its lack of memory, is not the others'
+        reason, trace = f"{type(error).__name__}: {error} (the traceback is in {folder / FAILED})", format_exc()
     if reason:
-        files.write_json(folder / FAILED, {"reason": reason})
+        files.write_json(folder / FAILED, {"reason": reason, **({"traceback": trace} if trace else {})})
     elif not how.keep:
         thin(folder)
     return reason
@@ -152,22 +220,22 @@ def _run(cell: Cell, folder: Path, machine: Machine, watch: Watch) -> str:
     encoder, data, asked = _encoder(cell.encoder), _data(cell.dataset), cell.episodes
     on(encoder, machine)
     if cell.block.most:
-        data = data.thinned({name: n for name, n in cell.block.most.items() if name in _splits(data)}, "bench")
+        named = data.domains
+        data = data.thinned({n: k for n, k in cell.block.most.items() if n in ("train", "select", *named)}, "bench")
+        if not data.domains:
+            raise UsageError("U02", f"most names no report split of {cell.dataset}, which has {', '.join(named)}.")
     novel = check(asked, _data(asked.of), data.classes) if asked else None
-    recipe = cell.method.recipe(encoder.rate_scale, cell.block.epochs, cell.block.batch)
     settings = Settings(
         seed=cell.seed, shots=cell.shots, allow_short=cell.block.allow_short, shot_index=_index(cell),
         alphas=cell.block.alphas, resume=(folder / "STATUS").exists(), command=f"likewise bench: {cell}",
     )  # fmt: skip
-    run = adapt(encoder, data, {cell.method.called: recipe}, folder, settings=settings, machine=machine, watch=watch)
+    asks = {cell.method.called: _recipe(cell)}
+    run = adapt(encoder, data, asks, folder, settings=settings, machine=machine, watch=watch)
+    files.write_json(folder / ASKED, question(cell))
     reason = str(run.results["skipped"].get(cell.method.called, ""))
     if novel and not reason and not answered(cell, folder):
         answer(cell, folder, encoder, novel, machine, watch)
     return reason
-
-
-def _splits(data: Dataset) -> set[str]:
-    return {"train", "select", *data.domains}
 
 
 def thin(folder: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from likewise.run.watch import Watch
 from likewise.suites import Cell
 
 RETRIES = 5
-"""How often Ray begins a cell anew whose worker was lost; each time it goes on from the last checkpoint."""
+"""How often a cell is begun anew whose worker was lost; each time it goes on from the last checkpoint."""
+LOST = f"workers were lost {RETRIES + 1} times, as where memory runs out; the next run goes on with it (fewer --jobs?)"
 
 Done = tuple[Cell, str]
 """A cell, and why it has no numbers ("" where it has)."""
@@ -38,14 +40,23 @@ def local(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -
         for cell in cells:
             yield cell, run_cell(cell, out, how, watch)
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-        asked = {pool.submit(run_cell, cell, out, how): cell for cell in cells}
-        try:
-            for future in as_completed(asked):
-                yield asked[future], future.result()
-        except (Interrupted, KeyboardInterrupt):
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    waiting = list(cells)
+    for _ in range(RETRIES + 1):  # a process that is killed, as for want of memory, takes the whole pool with it
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+            asked, waiting = {pool.submit(run_cell, cell, out, how): cell for cell in waiting}, []
+            try:
+                for future in as_completed(asked):
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        waiting.append(asked[future])
+                    else:
+                        yield asked[future], future.result()
+            except (Interrupted, KeyboardInterrupt):
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        if not waiting:
+            return
+    for cell in waiting:
+        yield cell, LOST
 
 
 def end_with_parent() -> None:
@@ -68,13 +79,20 @@ def ray(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -> 
 
     The folder must be one that every worker sees. Raises `MachineError` E03 without the library.
     """
+    device = how.machine.device.partition(":")[0]  # the one GPU that a worker sees is its first
+    how = how._replace(machine=how.machine.model_copy(update={"device": device}))
     with _cluster(jobs) as cluster:
-        task = cluster.remote(num_cpus=how.threads, max_retries=RETRIES)(run_cell)
+        task = cluster.remote(**_needs(how), max_retries=RETRIES)(run_cell)
         waiting = {task.remote(cell, out.absolute(), how): cell for cell in cells}
         while waiting:
             ready, _ = cluster.wait(list(waiting), num_returns=1)
             for reference in ready:
                 yield waiting.pop(reference), _result(cluster, reference)
+
+
+def _needs(how: How) -> dict[str, int]:
+    """What Ray keeps for a cell: its threads and, on CUDA, a GPU of its own, the only one that the worker sees."""
+    return {"num_cpus": how.threads, "num_gpus": int(how.machine.device.startswith("cuda"))}
 
 
 def _result(cluster: Any, reference: Any) -> str:
@@ -83,7 +101,7 @@ def _result(cluster: Any, reference: Any) -> str:
     except cluster.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, Interrupted) else error from None
     except cluster.exceptions.WorkerCrashedError:
-        return f"its worker was lost {RETRIES + 1} times; the next run goes on with it"
+        return LOST
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from likewise.bench.episodic import EPISODES
 from likewise.errors import some
 from likewise.metrics import FEWEST, half_width
 from likewise.run.results import find
-from likewise.suites import Cell, Expect, Suite
+from likewise.suites import Block, Cell, Expect, Suite
 
 PLAIN = "accuracy"
 
@@ -52,10 +52,13 @@ class Number(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A published number beside ours, in percent; `line` None where the cells are not done."""
+    """A published number beside ours, in percent; `line` None where the cells are not done, or where what was `ran`
+    has no such domain or metric.
+    """
 
     expected: Expect
     line: Line | None
+    ran: bool
 
     @property
     def difference(self) -> float:
@@ -68,7 +71,7 @@ class Check(NamedTuple):
     @property
     def verdict(self) -> str:
         if self.line is None:
-            return "not run"
+            return "no such number" if self.ran else "not run"
         said = "within" if self.within else "outside"
         return said if self.expected.verified else f"{said} (unverified)"
 
@@ -144,30 +147,53 @@ def _numbers(folder: Path, changed: tuple[int, ...], called: str, alpha: float |
 
 
 def checks(suite: Suite, cells: Sequence[Cell], out: Path) -> list[Check]:
-    """Every published number of the suite beside the line, or the mean of lines, that it is about."""
-    found, every = {}, suite.cells
+    """Every published number that these cells of the suite can answer, beside the line, or the mean of lines, that it
+    is about.
+    """
+    found = {}
     for alpha in {expected.alpha for expected in suite.expect}:
         values = _values(cells, out, alpha)
         # of a method's several points the first is the one that is meant
         found[alpha] = {key[:-1]: (key, by_seed) for key, by_seed in reversed(values.items())}
-    return [Check(e, _about(e, e.among(every), found[e.alpha])) for e in suite.expect]
+    about = [(expected, _places(expected, suite.cells, cells)) for expected in suite.expect]
+    return [Check(e, *_about(e, places, found[e.alpha])) for e, places in about if places]
+
+
+Places = dict[str, list[tuple[str, int]]]
+"""Of each encoder, data sets with shot counts."""
+
+
+def _places(expected: Expect, every: Iterable[Cell], cells: Iterable[Cell]) -> Places:
+    """What a published number is of, for each encoder of which `cells` has all that `every` has; seeds do not count."""
+
+    def of(some: Iterable[Cell]) -> Places:
+        found: dict[str, dict[tuple[str, int], None]] = {}
+        for cell in expected.among(some):
+            found.setdefault(cell.encoder, {})[cell.dataset, cell.shots] = None
+        return {encoder: list(places) for encoder, places in found.items()}
+
+    here = of(cells)
+    return {encoder: places for encoder, places in of(every).items() if {*here.get(encoder, [])} == {*places}}
 
 
 Part = tuple[Key, Mapping[int, Number]]
 
 
-def _about(expected: Expect, about: Sequence[Cell], found: Mapping[tuple[Any, ...], Part]) -> Line | None:
-    """The line of a published number, of the first encoder that has all of its parts; None where one is missing."""
-    for encoder in dict.fromkeys(cell.encoder for cell in about):
-        wanted = dict.fromkeys((cell.dataset, cell.shots) for cell in about if cell.encoder == encoder)
+def _about(expected: Expect, about: Places, found: Mapping[tuple[Any, ...], Part]) -> tuple[Line | None, bool]:
+    """The line of a published number, of the first encoder that has all of its parts (None where one is missing), and
+    whether an encoder has at least other numbers of each.
+    """
+    there_are, ran = {key[:4] for key in found}, False
+    for encoder, places in about.items():
+        ran |= {(encoder, *place, expected.method) for place in places} <= there_are
         parts = [
-            found.get((encoder, *one, expected.method, domain, expected.metric))
-            for one in wanted for domain in expected.domains
+            found.get((encoder, *place, expected.method, domain, expected.metric))
+            for place in places for domain in expected.domains
         ]  # fmt: skip
         there = [part for part in parts if part is not None]
-        if there and len(there) == len(parts):
-            return _mean(there)
-    return None
+        if len(there) == len(parts):
+            return _mean(there), True
+    return None, ran
 
 
 def _mean(parts: Sequence[Part]) -> Line:
@@ -192,11 +218,12 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
         parts += [f"Departs: {suite.departs}", ""]
     said = f"Percent, mean over seeds, with half of the 95 % t-interval over seeds from {FEWEST} seeds on"
     parts += [f"{said}; of episodes from one seed, over these." if suite.episodes else f"{said}.", ""]
+    parts += [line for block in suite.blocks for line in _capped(block)]
     for encoder, shots in dict.fromkeys((line.encoder, line.shots) for line in found):
         own = [line for line in found if (line.encoder, line.shots) == (encoder, shots)]
         parts += [f"## {encoder}, {f'{shots} shots' if shots else 'all pictures'}", "", _grid(own), ""]
-    if suite.expect:
-        parts += ["## Beside what is published", "", _published(checks(suite, cells, out)), ""]
+    if found_checks := checks(suite, cells, out):
+        parts += ["## Beside what is published", "", _published(found_checks), ""]
     lost = [(cell, state(cell, out)) for cell in cells]
     if gone := [(cell, s) for cell, s in lost if s.kind != "done"]:
         parts += [
@@ -205,6 +232,12 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
             *(f"- {cell}: {s.kind}{f' - {s.why}' if s.why else ''}" for cell, s in gone),
         ]
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _capped(block: Block) -> list[str]:
+    """How many pictures a block's data are cut to, where they are."""
+    most = ", ".join(f"{name} {n:,}" for name, n in block.most.items())
+    return [f"Pictures of {some(block.datasets, 3)}, at most: {most}.", ""] if most else []
 
 
 def _grid(found: Sequence[Line]) -> str:

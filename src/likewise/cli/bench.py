@@ -37,7 +37,7 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="torch's threads in each cell. Numbers depend on it in the last bit.")] = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed cells anew.")] = False,
     keep: Annotated[bool, typer.Option("--keep-models", help="Keep trained weights and adapted models of every cell.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a cell failed, or a published number is missed.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 also where one cell has no numbers, or a published number is missed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells, and what data is missing; then stop.")] = False,
     json_: Json = False, device: Device = "auto", workers: Workers = 0,
 ) -> int:  # fmt: skip
@@ -45,7 +45,6 @@ def bench(
     import os
 
     from likewise import bench as room
-    from likewise import files
     from likewise.bench.cells import How
     from likewise.cli.terminal import Bars
     from likewise.cli.terminal import out as screen
@@ -57,8 +56,11 @@ def bench(
         )
     name, found = load(suite)
     out = Path(output or f"runs/bench-{name}")
-    cells = room.pick(found.cells, only or [])
-    mine = room.shard(cells, shard) if shard else cells
+    if out.exists() and not out.is_dir():
+        raise UsageError("R01", f"{out} is a file. Use -o with another folder.")
+    mine = room.pick(found.cells, only or [])
+    if shard:
+        mine = room.shard(mine, shard)
     if dry_run:
         rows = [
             {"cell": str(cell), "folder": str(out / cell.folder), **room.state(cell, out)._asdict()} for cell in mine
@@ -71,41 +73,39 @@ def bench(
     if retry:
         for cell in mine:
             if room.state(cell, out).kind == "failed":
-                files.remove(out / cell.folder)
+                room.retry(cell, out)
     asked = [cell for cell in mine if room.state(cell, out).kind in ("to do", "begun")]
     how = How(machine_for(device, workers), threads, keep)
     with Bars(quiet=json_) as watch:
         watch.say(f"{name}: {len(mine)} cells, {len(asked)} to run, into {out}")
         many = jobs or (1 if engine == "local" else os.cpu_count() or 1)
         for _ in room.bench(engine, asked, out, how, many, watch):
-            _write(found, cells, out)
-    text = _write(found, cells, out)
-    lines = room.lines(cells, out)
-    found_checks = room.checks(found, cells, out)
+            _write(found, out)
+    _write(found, out)
+    found_checks = room.checks(found, mine, out)
     states = [room.state(cell, out) for cell in mine]
     if json_:
         print(json.dumps({
-            "lines": [line._asdict() for line in lines], "out": str(out),
+            "lines": [line._asdict() for line in room.lines(mine, out)], "out": str(out),
             "published": [{**c.expected.tree(), "verdict": c.verdict, "difference": None if c.line is None else c.difference}
                           for c in found_checks],
             "cells": [{"cell": str(c), **s._asdict()} for c, s in zip(mine, states, strict=True)],
         }))  # fmt: skip
     else:
-        print(text)
+        print(room.markdown(found, mine, out))
         screen.print(f"table   {out}/table.md", soft_wrap=True)
     missed = [c for c in found_checks if c.expected.verified and not c.within]
-    return 1 if strict and (missed or any(s.kind != "done" for s in states)) else 0
+    kinds = {s.kind for s in states}
+    return 1 if "done" not in kinds or (strict and (missed or kinds != {"done"})) else 0
 
 
-def _write(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
-    """table.md and table.json, of all that is done by now."""
+def _write(suite: Suite, out: Path) -> None:
+    """table.md and table.json, of all cells that are done by now, asked for in this call or not."""
     from likewise import bench as room
     from likewise import files
 
-    text = room.markdown(suite, cells, out)
-    files.write_text(out / "table.md", text)
-    files.write_json(out / "table.json", [line._asdict() for line in room.lines(cells, out)])
-    return text
+    files.write_text(out / "table.md", room.markdown(suite, suite.cells, out))
+    files.write_json(out / "table.json", [line._asdict() for line in room.lines(suite.cells, out)])
 
 
 def _listed(cells: Sequence[Cell], out: Path) -> str:
@@ -113,7 +113,7 @@ def _listed(cells: Sequence[Cell], out: Path) -> str:
 
     states = {cell.key: state(cell, out) for cell in cells}
     rows = [f"{states[cell.key].kind:8} {cell}" for cell in cells]
-    missing = dict.fromkeys(s.why for s in states.values() if s.kind in ("no data", "failed"))
+    missing = dict.fromkeys(s.why for s in states.values() if s.why)
     counts = ", ".join(f"{n} {kind}" for kind, n in Counter(s.kind for s in states.values()).items())
     return "\n".join([*rows, *missing, f"{len(cells)} cells: {counts}; into {out}"])
 

@@ -89,7 +89,9 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]] | None, encoder: str, dat
     from likewise.cli.terminal import Bars, comparison
     from likewise.cli.terminal import out as screen
     from likewise.encoders import load
+    from likewise.recipe import Experiment
     from likewise.run.device import on
+    from likewise.run.folder import held
 
     as_json, dry, machine, grid = rest.pop("json"), rest.pop("dry"), rest.pop("machine"), rest.pop("cells")
     priority = rest.pop("priority", "balanced")
@@ -105,6 +107,8 @@ def _go(choose: Callable[[Encoder], dict[str, Recipe]] | None, encoder: str, dat
         name = Path(data).stem or "run"
         folder = Path(out) if out else last_folder(name) if rest["resume"] else next_folder(name)
         if not choose:
+            if not dry:  # before anything is measured for nothing
+                held(folder, Experiment, resume=rest["resume"], overwrite=rest["overwrite"])
             recipes, advice = advised(model, opened, folder, priority=priority, machine=machine, **only, **rest)
             rest["advice"] = advice
             for line in (f"recommended: {', '.join(recipes)}", *advice.get("reasons", ())):

@@ -130,7 +130,9 @@ def seconds(text: str) -> float:
     if not text.strip() or found is None:
         raise UsageError("C01", f"«{text}» is not a time. Write 30m, 1h30m or 90s.")
     hours, minutes, rest = (float(part or 0) for part in found.groups())
-    return 3600 * hours + 60 * minutes + rest
+    if not (total := 3600 * hours + 60 * minutes + rest):
+        raise UsageError("C01", f"«{text}» leaves no time. Leave the limit out where there is none.")
+    return total
 
 
 def alphas(text: str) -> tuple[float, ...]:

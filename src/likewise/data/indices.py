@@ -62,6 +62,10 @@ def published(data: Dataset, source: Path, shots: int, seed: int) -> Dataset:
         raise DataError(
             "D17", f"{path} is no choice of {shots} a class: {some(more, 3)}. Pass the file of {shots} shots."
         )
+    if none := [name for i, name in enumerate(data.classes.names) if not counts[i]]:
+        raise DataError("D17", f"{path} is not whole: of {some(none, 3)} it names nothing to train on. Get it again.")
+    if not select:
+        raise DataError("D17", f"{path} is not whole: it leaves nothing to select on. Get it again.")
     audit = copy.deepcopy(data.audit)
     if short := [f"«{name}» has {counts[i]}" for i, name in enumerate(data.classes.names) if counts[i] < shots]:
         audit.warn("D08", f"{shots} shots asked; in {path}, {some(short)} training images.")

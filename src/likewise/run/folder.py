@@ -10,7 +10,8 @@ from likewise.recipe import Captioning, Experiment
 
 OURS = (
     "config.yaml", "STATUS", "command.txt", "environment.json", "choice.json", "results.json", "interpolation.json",
-    "episodes.json", "neighbours.json", "recommendation.json", "report.html", "report.md", "data", "methods", "model",
+    "cell.json", "episodes.json", "neighbours.json", "recommendation.json", "report.html", "report.md", "data",
+    "methods", "model",
 )  # fmt: skip
 """Everything that a run writes. --overwrite removes these and nothing else."""
 
@@ -50,33 +51,40 @@ def status(out: Path) -> str:
     return (out / "STATUS").read_text().strip() if (out / "STATUS").exists() else "interrupted"
 
 
-def open_folder(out: Path, experiment: Question, *, resume: bool, overwrite: bool) -> None:
-    """Make or enter the run folder. Raises R01 where something would be lost or mixed."""
-    config = out / "config.yaml"
+def held(out: Path, kind: type[Question], *, resume: bool, overwrite: bool) -> Question | None:
+    """The question of the run that a folder holds, where it may be entered; None for a new one.
+
+    Raises R01 where something would be lost.
+    """
     if resume and overwrite:
         raise UsageError("R01", "--resume keeps what is there and --overwrite replaces it; say one of them.")
     if out.exists() and not out.is_dir():
         raise UsageError("R01", f"{out} is a file. Use -o with another folder.")
-    if out.exists() and any(path.name != LOCK for path in out.iterdir()):
-        try:
-            old = type(experiment).read(config)
-        except (OSError, ConfigError):
-            raise UsageError(
-                "R01", f"{out} is not empty and is not a run of ours. Use -o with another folder."
-            ) from None
-        if overwrite:
-            for name in OURS:
-                files.remove(out / name)
-        elif not resume:
-            if status(out) == "failed":
-                raise UsageError("R01", f"{out} already holds a run that failed. {MEND}")
-            kind = "a finished run" if status(out) == "done" else "an unfinished run"
-            raise UsageError("R01", f"{out} already holds {kind}. Use -o with another folder, --resume (goes on where "
-                             "it stopped), or --overwrite.")  # fmt: skip
-        else:
-            same(old, experiment, out)
-            files.sweep(out)
-    files.write_text(config, experiment.yaml())
+    if not out.exists() or all(path.name == LOCK for path in out.iterdir()):
+        return None
+    try:
+        old = kind.read(out / "config.yaml")
+    except (OSError, ConfigError):
+        raise UsageError("R01", f"{out} is not empty and is not a run of ours. Use -o with another folder.") from None
+    if not resume and not overwrite:
+        if status(out) == "failed":
+            raise UsageError("R01", f"{out} already holds a run that failed. {MEND}")
+        stands = "a finished run" if status(out) == "done" else "an unfinished run"
+        raise UsageError("R01", f"{out} already holds {stands}. Use -o with another folder, --resume (goes on where "
+                         "it stopped), or --overwrite.")  # fmt: skip
+    return old
+
+
+def open_folder(out: Path, experiment: Question, *, resume: bool, overwrite: bool) -> None:
+    """Make or enter the run folder. Raises R01 where something would be lost or mixed."""
+    old = held(out, type(experiment), resume=resume, overwrite=overwrite)
+    if old is not None and overwrite:
+        for name in OURS:
+            files.remove(out / name)
+    elif old is not None:
+        same(old, experiment, out)
+        files.sweep(out)
+    files.write_text(out / "config.yaml", experiment.yaml())
 
 
 def same(old: Question, new: Question, out: Path) -> None:

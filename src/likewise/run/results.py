@@ -44,8 +44,8 @@ def ood_mean(rows: Iterable[Mapping[str, Any]], report: Mapping[str, Split]) -> 
             key = r["method"], r["alpha"], r["metric"]
             groups.setdefault(key, {})[r["domain"]] = Estimate(r["value"], r["low"], r["high"], r["n"])
     return [
-        row(*at, "report", "ood-mean", metric, mean_of([*parts.values()], [bool(report[d].change) for d in parts]))
-        for (*at, metric), parts in groups.items()
+        row(m, alpha, "report", "ood-mean", metric, mean_of([*parts.values()], [bool(report[d].change) for d in parts]))
+        for (m, alpha, metric), parts in groups.items()
     ]
 
 
