@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import likewise as lw
+from likewise import suites
 from likewise.api import AUTO, ladder
 from likewise.cli import app
 from likewise.recipe import Recipe
@@ -191,7 +192,7 @@ def check(line: str) -> None:
     given = command.make_context(name, [word.rstrip(".") if word.isupper() else word for word in rest]).params
     recipe = given.get("recipe") or (given.get("name") if name == "cat" else None)
     if recipe and not recipe.isupper() and not recipe.endswith(".yaml"):
-        assert recipe in {*RECIPES, AUTO}, recipe
+        assert recipe in {*RECIPES, AUTO, *suites.names()}, recipe
         if edits := given.get("edits"):
             for edit in edits:  # each says something that the recipe does not
                 assert RECIPES[recipe].edited(edit) != RECIPES[recipe], f"{edit} changes nothing"

@@ -12,16 +12,18 @@ import open_clip
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import likewise as lw
-from likewise import files
+from likewise import files, suites
 from likewise.cli import run
 from likewise.cli.terminal import alphas, seconds
 from likewise.errors import UsageError
 from likewise.metrics import standard_error
 from likewise.recipe import then
 from likewise.run.choose import Contender, choose
+from likewise.suites import Suite
 
 Said = pytest.CaptureFixture[str]
 
@@ -419,7 +421,21 @@ def test_lists_and_schema(capsys: Said) -> None:
         assert capsys.readouterr().out
 
 
+def test_a_suite_is_shown_whole_and_told_from_a_recipe_of_its_name(capsys: Said) -> None:
+    assert run(["cat", "offline"]) == 0
+    assert Suite.parse(yaml.safe_load(capsys.readouterr().out)) == suites.load("offline")[1]
+    said = {}
+    for word in ("clip-lora", "suite:clip-lora"):
+        assert run(["cat", word]) == 0
+        said[word] = "eleven data sets" in capsys.readouterr().out
+    assert said == {"clip-lora": False, "suite:clip-lora": True}
+    assert run(["cat", "ofline"]) == 2
+    assert "Did you mean offline" in capsys.readouterr().err
+
+
 def test_seconds_and_alphas() -> None:
+    with pytest.raises(UsageError, match="leaves no time"):
+        seconds("0m0s")
     assert [seconds(t) for t in ("90", "90s", "30m", "1h30m", "1.5h")] == [90, 90, 1800, 5400, 5400]
     assert alphas("0:1:0.25") == (0, 0.25, 0.5, 0.75, 1)
     assert alphas("0:1:0.1")[-1] == 1.0

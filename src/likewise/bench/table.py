@@ -218,7 +218,7 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
         parts += [f"Departs: {suite.departs}", ""]
     said = f"Percent, mean over seeds, with half of the 95 % t-interval over seeds from {FEWEST} seeds on"
     parts += [f"{said}; of episodes from one seed, over these." if suite.episodes else f"{said}.", ""]
-    parts += [line for block in suite.blocks for line in _capped(block)]
+    parts += [line for said in dict.fromkeys(map(_capped, suite.blocks)) if said for line in (said, "")]
     for encoder, shots in dict.fromkeys((line.encoder, line.shots) for line in found):
         own = [line for line in found if (line.encoder, line.shots) == (encoder, shots)]
         parts += [f"## {encoder}, {f'{shots} shots' if shots else 'all pictures'}", "", _grid(own), ""]
@@ -234,10 +234,10 @@ def markdown(suite: Suite, cells: Sequence[Cell], out: Path) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _capped(block: Block) -> list[str]:
-    """How many pictures a block's data are cut to, where they are."""
+def _capped(block: Block) -> str:
+    """How many pictures a block's data are cut to; "" where they are not."""
     most = ", ".join(f"{name} {n:,}" for name, n in block.most.items())
-    return [f"Pictures of {some(block.datasets, 3)}, at most: {most}.", ""] if most else []
+    return f"Pictures of {some(block.datasets, 3)}, at most: {most}." if most else ""
 
 
 def _grid(found: Sequence[Line]) -> str:

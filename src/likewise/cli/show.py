@@ -174,21 +174,32 @@ def _missing(suite: Suite) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def cat(name: Annotated[str, typer.Argument(help="A recipe, a built-in dataset or model.")]) -> int:
-    """Print a recipe as YAML, or the card of a built-in dataset or model."""
+def cat(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, a suite, a built-in dataset or model; suite:NAME where a recipe has that name too."
+        ),
+    ],
+) -> int:
+    """Print a recipe or a suite as YAML, or the card of a built-in dataset or model."""
+    from likewise import suites
     from likewise.datasets import CARDS, about
     from likewise.encoders import BUILT_IN
     from likewise.recipes import RECIPES
 
-    if name in RECIPES:
+    suite = name.removeprefix("suite:")
+    if suite in suites.names() and (suite != name or name not in RECIPES):
+        print((suites.FOLDER / f"{suite}.yaml").read_text(), end="")
+    elif name in RECIPES:
         print(RECIPES[name].yaml(), end="")
     elif name in CARDS:
         print(about(name), end="")
     elif name in BUILT_IN:
         print((BUILT_IN[name] / "card.md").read_text(), end="")
     else:
-        known = [*RECIPES, *CARDS, *BUILT_IN]
-        raise UsageError("C01", f"nothing is called «{name}».{near(name, known)} Names: {', '.join(known)}.")
+        known = [*RECIPES, *suites.names(), *CARDS, *BUILT_IN]
+        raise UsageError("C01", f"nothing is called «{name}».{near(name, known)} likewise ls has all names.")
     return 0
 
 

@@ -51,7 +51,7 @@ def few(data: Dataset, shots: int, seed: int, allow_short: bool) -> Dataset:
         raise DataError(
             "D08",
             f"{shots} shots asked, but {' and '.join(said)} after the split. Use {smaller}, or --allow-short (uses "
-            "what there is, reported per class).",
+            "what there is, reported per class; in a suite allow_short: true).",
         )
     if said:
         audit.warn("D08", f"{shots} shots asked; {' and '.join(said)}, all used.")

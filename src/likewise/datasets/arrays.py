@@ -63,7 +63,7 @@ def dataset_of(name: str, path: Path, names: Sequence[str], templates: tuple[str
         record = Record(f"{row['split']}:{row['number']}", row["label"], path, place)
         splits[row["split"]].append(record)
     train, select, identity = three(splits["train"], splits["select"], splits["id"])
-    audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, identity)})
+    audit = Audit(name, counts={s.name: s.counts(classes) for s in (train, select, identity)})
     audit.note("D00", f"{name} is read from arrays: every picture opens, and the splits share none")
     return Dataset(name, classes, train, select, [identity], templates, audit)
 

@@ -31,7 +31,7 @@ def read(_: Path) -> Dataset:
         splits[part].append(Record(f"{row['set']}:{row['name']}", place[row["concept"]], path, number, row["family"]))
     train, select, identity = three(splits["train"], splits["select"], splits["id"])
     report = [identity, *(Split(name, "report", tuple(splits[name])) for name in STYLES)]
-    audit = Audit(counts={s.name: s.counts(classes) for s in (train, select, *report)})
+    audit = Audit("iconshift", counts={s.name: s.counts(classes) for s in (train, select, *report)})
     audit.note(
         "D00", "audited when it was built: every picture opens; designer families and near-duplicates are on one side"
     )

@@ -148,7 +148,7 @@ def made(
     """
     classes = ClassTable(names=tuple(names), folders=tuple(folders) or unlike(names))
     by_name = {split.name: split for split in splits}
-    audit = Audit(counts={split.name: split.counts(classes) for split in by_name.values()})
+    audit = Audit(name, counts={split.name: split.counts(classes) for split in by_name.values()})
     audit.note("D00", f"{name} is read as published; its pictures are opened when they are needed")
     train = by_name.pop("train", Split("train", "train", ()))
     select = by_name.pop("select", Split("select", "select", ()))

@@ -225,7 +225,10 @@ def _check_tag(base: str, tag: str, weights: bool) -> bool:
     """Whether QuickGELU must be forced; raises for unknown names and for names that contradict their tag."""
     models = open_clip.list_models()
     if base not in models:
-        raise UsageError("M01", f"open_clip has no model «{base}».{near(base, models)} All: likewise ls models.")
+        from likewise.encoders import BUILT_IN  # which loads this module
+
+        close = near(base, [*models, *BUILT_IN])
+        raise UsageError("M01", f"open_clip has no model «{base}».{close} All: likewise ls models.")
     tags = open_clip.list_pretrained_tags_by_model(base)
     if not tag:
         if weights:

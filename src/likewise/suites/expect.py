@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from likewise.config import Config
 from likewise.errors import near
-from likewise.suites.matrix import Alpha, Cell, instead
+from likewise.suites.matrix import Cell, instead
 
 
 class Expect(Config):
@@ -30,7 +30,7 @@ class Expect(Config):
     domains: tuple[str, ...] = Field(("id",), min_length=1)
     metric: str = "accuracy"
     shots: tuple[int, ...] = Field((0,), min_length=1)
-    alpha: Alpha | None = None
+    alpha: float | None = None
     """The point of the path that it is of; None: the one that the table reads."""
     tolerance: float = 1.0
     """Points to either side."""

@@ -14,8 +14,6 @@ from likewise.errors import ConfigError, near
 from likewise.recipe import Descent, Recipe
 from likewise.recipes import RECIPES, get
 
-Alpha = Annotated[float, Field(ge=0, le=1)]
-
 
 class Method(Config):
     """A recipe under a name of its own: a named one (`use`), with `path=value` edits."""
@@ -24,7 +22,7 @@ class Method(Config):
     edits: tuple[str, ...] = ()
     name: str = Field("", pattern=r"^(\w[\w.+-]*)?$")
     """Of its folders and its column; the recipe's where it is left out."""
-    alpha: Alpha | tuple[Alpha | None, ...] | None = None
+    alpha: float | tuple[float | None, ...] | None = None
     """The point of its path that the table reads, or several, each shown: of one training. None: the point chosen on
     the select split."""
 
@@ -70,7 +68,7 @@ class Block(Config):
     allow_short: bool = False
     most: dict[str, PositiveInt] = Field(default_factory=dict)
     """Pictures of a split at most, drawn by key; report splits that are not named are left out. Empty: all."""
-    alphas: tuple[Alpha, ...] = Field((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
+    alphas: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1)
     epochs: NonNegativeInt = 0
     """Of every stage that trains by steps; 0: the recipe's own."""
     batch: NonNegativeInt = 0
