@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 
@@ -13,7 +14,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from likewise.cli import run
-from likewise.data.records import Dataset
+from likewise.cli.advice import told
+from likewise.data.records import ClassTable, Dataset
 from likewise.encoder import Encoder
 from likewise.encoders import BUILT_IN, load, reference
 from likewise.errors import UsageError
@@ -68,6 +70,12 @@ def test_the_regime_of_data_is_its_own(fresh: Callable[[str], Encoder], data: Da
     assert found.distance is None
     assert len(data.access_log) == before
     assert json.loads(json.dumps(found.tree()))["ours"]["amount"] == "few"
+    assert found.doubt == ""
+    alike = copy.copy(data)
+    alike.classes = ClassTable(names=("red", "colour", "colour"), folders=data.classes.folders)
+    doubted = regime(encoder, alike, None)
+    assert doubted.doubt.startswith("2 classes share a name")
+    assert doubted.doubt in told(doubted, "plain")
     assert regime(fresh("with-vit").vision, data, torch.eye(32)).zero_shot is None  # type: ignore[attr-defined]
 
 

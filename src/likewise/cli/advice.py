@@ -60,6 +60,8 @@ def told(found: Regime, encoder: str) -> str:
         e = found.zero_shot
         lines.append(f"similarity  {100 * e.value:.1f} % zero-shot ({100 * e.low:.1f}-{100 * e.high:.1f}, n {e.n}, select split), "
                      f"{100 * (found.above_chance or 0):.1f} % of the way from chance to all right")  # fmt: skip
+        if found.doubt:
+            lines.append(f"            {found.doubt}")
     else:
         lines.append(f"similarity  {encoder} has no text tower, so no zero-shot accuracy")
     if found.distance is not None:

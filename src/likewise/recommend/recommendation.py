@@ -145,8 +145,8 @@ def _where(place: Regime) -> str:
     return (
         f"Your data: {place.amount}, {place.likeness}. {place.per_class:g} training pictures a class (many from "
         f"{MIDDLE}); zero-shot {100 * place.zero_shot.value:.1f} % of {place.zero_shot.n} select pictures, {way:.0f} % "
-        f"of the way from chance to all right (similar from {100 * KIM_SIMILAR:.0f})."
-    )
+        f"of the way from chance to all right (similar from {100 * KIM_SIMILAR:.0f}). {place.doubt}"
+    ).strip()
 
 
 def _ours(found: Recommendation, encoder: str) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -46,7 +47,7 @@ class Regime(NamedTuple):
 
     `per_class` is the median of training pictures a class. `zero_shot` is of the select split, None where the encoder
     has no text tower; `above_chance` is the same with chance at 0 and all right at 1. `distance` is None where no
-    pictures stand for the pretraining.
+    pictures stand for the pretraining. `namesakes` classes have a name that another has too.
     """
 
     pictures: int
@@ -54,6 +55,14 @@ class Regime(NamedTuple):
     per_class: float
     zero_shot: Estimate | None
     distance: float | None
+    namesakes: int = 0
+
+    @property
+    def doubt(self) -> str:
+        """Why zero-shot accuracy says less of the pictures than it seems to; "" where nothing is known against it."""
+        if self.zero_shot is None or not self.namesakes:
+            return ""
+        return f"{self.namesakes} classes share a name, by which no text tells them apart: --classes gives them others."
 
     @property
     def above_chance(self) -> float | None:
@@ -93,7 +102,7 @@ class Regime(NamedTuple):
             "zero_shot": None if self.zero_shot is None else self.zero_shot._asdict(),
             "above_chance": self.above_chance, "distance": self.distance,
             "kim": {"amount": self.kim_amount, "similarity": self.kim_likeness},
-            "ours": {"amount": self.amount, "similarity": self.likeness},
+            "ours": {"amount": self.amount, "similarity": self.likeness}, "doubt": self.doubt,
         }  # fmt: skip
 
 
@@ -112,7 +121,8 @@ def regime(encoder: Encoder, data: Dataset, reference_NW: Tensor | None, **readi
     if reference_NW is not None:
         kind = "pooled" if reference_NW.shape[1] == encoder.pooled_width else "shared"
         far = distance(features(encoder, data.select, kind, **reading), reference_NW)  # type: ignore[arg-type]
-    return Regime(len(data.train), len(data.classes), float(statistics.median(counts)), zero_shot, far)
+    namesakes = sum(n for n in Counter(data.classes.names).values() if n > 1)
+    return Regime(len(data.train), len(data.classes), float(statistics.median(counts)), zero_shot, far, namesakes)
 
 
 def distance(query_MW: Tensor, reference_NW: Tensor, k: int = K) -> float:
