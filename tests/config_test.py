@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from likewise.config import Config, fingerprint
-from likewise.errors import ConfigError, UsageError, near, some
+from likewise.errors import ConfigError, DataError, Interrupted, UsageError, near, some
 from likewise.recipe import AdamW, Experiment, Lbfgs, Recipe, Stage
 from likewise.recipes import RECIPES
 
@@ -221,3 +222,11 @@ def test_near_and_some() -> None:
     assert near("zzz", ["title", "paper"]) == ""
     assert some("abc", 5) == "a, b, c"
     assert some("abcdefg", 5) == "a, b, c, d, e and 2 more"
+
+
+def test_an_error_travels_between_processes_as_it_is() -> None:
+    report = DataError("D04", "two tables")
+    report.audit = {"counts": 3}  # type: ignore[attr-defined]
+    for error in (Interrupted("I01", "stopped"), ConfigError("no such key"), ConfigError("two", "M02"), report):
+        found = pickle.loads(pickle.dumps(error))
+        assert (type(found), str(found), found.__dict__) == (type(error), str(error), error.__dict__)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class LikewiseError(Exception):
@@ -22,6 +23,16 @@ class LikewiseError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is, whatever its `__init__` takes: an error travels between processes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[LikewiseError], args: tuple[Any, ...], fields: dict[str, Any]) -> LikewiseError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class DataError(LikewiseError):

@@ -20,17 +20,18 @@ import scipy.stats
 
 from likewise import suites
 from likewise.bench import checks, lines, markdown, pick, shard, state
-from likewise.bench.cells import ASKED, FAILED, How, retry, run_cell
-from likewise.bench.engines import _needs, bench
+from likewise.bench.cells import ASKED, FAILED, How, question, run_cell
+from likewise.bench.engines import LOST, _needs, bench
 from likewise.cli import run
 from likewise.data.records import Dataset
 from likewise.datasets import DATASETS
 from likewise.datasets.corruptions import corrupting
 from likewise.encoders import RATE_SCALES
-from likewise.errors import ConfigError, MachineError, UsageError
+from likewise.errors import ConfigError, Interrupted, MachineError, UsageError
 from likewise.keys import key_rng
 from likewise.recipe import Machine
 from likewise.run.adapt import adapt
+from likewise.run.folder import LOCK
 from likewise.run.watch import Watch
 from likewise.suites import Suite
 from tiny import write_data, write_encoder
@@ -237,6 +238,10 @@ def test_numbers_of_another_question_are_neither_scored_nor_lost(done: tuple[Sui
     before = (out / ln.folder / "results.json").read_text()
     assert "left alone" in run_cell(ln, out, How())
     assert (out / ln.folder / "results.json").read_text() == before
+    begun = out.with_name("begun") / ln.folder
+    begun.mkdir(parents=True)
+    shutil.copy(out / ln.folder / "config.yaml", begun)  # as a run that was killed leaves it
+    assert "epochs 2, not 1" in state(ln, out.with_name("begun")).why
     assert {line.method for line in lines(other.cells, out)} == {"zero-shot"}
     assert "seed 0: ln: other - it was run with" in markdown(other, other.cells, out)
     for change in ({"alphas": [0, 0.5, 1]}, {"most": {"train": 5, "select": 5, "id": 5}}):
@@ -295,36 +300,68 @@ def test_what_the_machine_lacks_is_no_failure_of_the_cell(
     assert run_cell(cell, tmp_path, How()) == ""
 
 
-def test_a_killed_worker_costs_its_cell_nothing(done: tuple[Suite, Path], tmp_path: Path) -> None:
-    """As where memory runs out: the pool is lost with it, and what is not done goes on in another."""
+def test_a_worker_that_is_killed_again_and_again_costs_its_own_cell_alone_its_numbers(
+    done: tuple[Suite, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where memory runs out. The pool is lost with it; what else was at work goes on, the next run with the cell."""
     suite, out = done
-    asked = [cell for cell in suite.cells if cell.method.use == "ln"][:2]
-    killer = subprocess.Popen([sys.executable, "-c", KILL_CHILD, str(tmp_path / asked[0].folder), str(os.getpid())],
+    asked = [cell for cell in suite.cells if cell.method.use == "ln"]
+    monkeypatch.setattr("likewise.bench.engines.RETRIES", 1)
+    killer = subprocess.Popen([sys.executable, "-c", KILL_HOLDER, str(tmp_path / asked[0].folder / LOCK)],
                               stdout=subprocess.PIPE, text=True)  # fmt: skip
-    assert [why for _, why in bench("local", asked, tmp_path, How(), 2, Watch())] == ["", ""]
-    assert killer.communicate(timeout=60)[0].strip() == "killed"
+    try:
+        found = {cell.key: why for cell, why in bench("local", asked, tmp_path, How(), 2, Watch())}
+    finally:
+        killer.kill()
+    assert killer.communicate()[0] == "killed\nkilled\n"
+    assert [found[cell.key] for cell in asked] == [LOST, "", ""]
+    assert [why for _, why in bench("local", asked[:1], tmp_path, How(), 2, Watch())] == [""]
     assert markdown(suite, asked, tmp_path) == markdown(suite, asked, out)
 
 
-KILL_CHILD = """
-import os, pathlib, signal, sys, time
-begun, end = pathlib.Path(sys.argv[1]) / "STATUS", time.monotonic() + 60
-while not begun.exists() and time.monotonic() < end:
-    time.sleep(0.002)
-for entry in pathlib.Path("/proc").iterdir():
+KILL_HOLDER = """
+import os, signal, sys, time
+done = set()
+while True:
+    time.sleep(0.001)
     try:
-        parent = (entry / "stat").read_text().rpartition(")")[2].split()[1] if entry.name.isdigit() else ""
-        words = (entry / "cmdline").read_bytes() if parent == sys.argv[2] else b""
-        if b"spawn_main" in words and entry.name != str(os.getpid()):  # which has that word too
-            os.kill(int(entry.name), signal.SIGKILL)
-            print("killed")
-            break
+        inode = os.stat(sys.argv[1]).st_ino
+        held = [line.split() for line in open("/proc/locks")]
+        for pid in {int(words[4]) for words in held if words[1] == "FLOCK" and words[5].endswith(f":{inode}")} - done:
+            os.kill(pid, signal.SIGKILL)
+            done.add(pid)
+            print("killed", flush=True)
     except OSError:
         continue
 """
 
 
+def test_a_worker_that_is_asked_to_stop_stops_the_suite_in_order(place: Path, tmp_path: Path) -> None:
+    suite = suite_of(place, methods=[{"use": "ln", "alpha": 1.0}], seeds=[0, 1, 2], epochs=4000)
+    folder = tmp_path / suite.cells[0].folder
+    stopper = subprocess.Popen([sys.executable, "-c", STOP_HOLDER, str(folder / LOCK), str(folder / "methods")])
+    with pytest.raises(Interrupted):
+        list(bench("local", suite.cells[:1], tmp_path, How(), 2, Watch()))
+    assert stopper.wait(60) == 0
+    assert state(suite.cells[0], tmp_path).kind == "begun"
+
+
+STOP_HOLDER = """
+import os, signal, sys, time
+end = time.monotonic() + 60
+while not os.path.exists(sys.argv[2]) and time.monotonic() < end:
+    time.sleep(0.01)
+inode = os.stat(sys.argv[1]).st_ino
+for words in map(str.split, open("/proc/locks")):
+    if words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+        os.kill(int(words[4]), signal.SIGTERM)
+"""
+
+
 def test_a_cell_on_cuda_asks_ray_for_a_gpu_of_its_own() -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(MachineError, match="asks Ray for 1 cores and 1 GPUs, and the cluster has 2 and 0"):
+        list(bench("ray", [], Path(), How(Machine(device="cuda")), 2, Watch()))
     assert _needs(How(threads=3)) == {"num_cpus": 3, "num_gpus": 0}
     assert _needs(How(Machine(device="cuda:1"), threads=2)) == {"num_cpus": 2, "num_gpus": 1}
 
@@ -459,6 +496,7 @@ def test_what_a_suite_cannot_be_is_said(place: Path) -> None:
         ({"encoder": "icon-clop"}, "encoder «icon-clop», which"),
         ({"alpha": 0.3}, "at alpha 0.3, and its runs ask about 0, 1; add it to alphas"),
         ({"method": "zero-shot", "alpha": 1}, "at alpha 1, and it has no path"),
+        ({"metric": "acuracy"}, "by «acuracy», which nothing is measured by. Did you mean accuracy"),
     ):
         with pytest.raises(ConfigError, match=said):
             Suite.parse({**suite_of(place).tree(), "expect": [expected | wrong]})
@@ -544,16 +582,40 @@ def test_where_nothing_has_numbers_the_command_says_so_by_its_exit(place: Path, 
     assert run(["bench", str(file), "-o", str(tmp_path / "out")]) == 1
 
 
-def test_a_retry_begins_anew_but_keeps_a_run_that_had_ended(done: tuple[Suite, Path], tmp_path: Path) -> None:
+def test_a_retry_begins_anew_but_keeps_a_run_that_had_ended(
+    place: Path, done: tuple[Suite, Path], tmp_path: Path
+) -> None:
     suite, out = done[0], tmp_path / "out"
     shutil.copytree(done[1], out)
     ended, other = suite.cells[0], suite.cells[1]
-    for cell in (ended, other):
-        (out / cell.folder / FAILED).write_text('{"reason": "its episodes could not be drawn"}')
+    times = [(out / cell.folder / "results.json").stat().st_mtime_ns for cell in (ended, other)]
     (out / other.folder / ASKED).unlink()
+    file = tmp_path / "mine.yaml"
+    file.write_text(suite.yaml())
     for cell in (ended, other):
-        retry(cell, out)
-    assert [state(cell, out).kind for cell in (ended, other)] == ["done", "to do"]
+        failed = {"reason": "its episodes could not be drawn", "question": question(cell)}
+        (out / cell.folder / FAILED).write_text(json.dumps(failed))
+        assert state(cell, out) == ("failed", failed["reason"])
+    assert run(["bench", str(file), "-o", str(out), "--strict"]) == 1
+    assert run(["bench", str(file), "-o", str(out), "--strict", "--retry"]) == 0
+    same = [(out / cell.folder / "results.json").stat().st_mtime_ns for cell in (ended, other)]
+    assert [before == after for before, after in zip(times, same, strict=True)] == [True, False]
+
+
+def test_a_method_that_was_left_out_has_no_numbers_and_is_asked_again_where_the_suite_was_mended(
+    place: Path, tmp_path: Path, capsys: Said
+) -> None:
+    file, out = tmp_path / "mine.yaml", tmp_path / "out"
+    common = ["bench", str(file), "-o", str(out)]
+    for rate, word in (("1e30", "not finite"), ("1e30", "not finite"), ("1e-4", "")):
+        ln = {"use": "ln", "edits": [f"stages.0.fit.lr={rate}"]}
+        file.write_text(suite_of(place, methods=["zero-shot", ln], seeds=[0]).yaml())
+        assert run([*common, *(["--retry"] if (out / "table.md").exists() and word else [])]) == 0
+        _, cell = suites.load(str(file))[1].cells
+        assert word in state(cell, out).why
+        assert (state(cell, out).kind == "failed") == bool(word)
+        assert {line.method for line in lines([cell], out)} == (set() if word else {"ln"})
+    assert run([*common, "--shard", "3/3"]) == 0  # which has no cell
 
 
 def test_a_stop_ends_in_order_and_the_next_run_goes_on(place: Path, tmp_path: Path) -> None:

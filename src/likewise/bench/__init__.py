@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from likewise.bench.cells import State, pick, retry, shard, state
+from likewise.bench.cells import State, pick, shard, state
 from likewise.bench.engines import ENGINES, bench
 from likewise.bench.table import Line, checks, lines, markdown
 
-__all__ = ["ENGINES", "Line", "State", "bench", "checks", "lines", "markdown", "pick", "retry", "shard", "state"]
+__all__ = ["ENGINES", "Line", "State", "bench", "checks", "lines", "markdown", "pick", "shard", "state"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from traceback import format_exc
 from typing import Any, Literal, NamedTuple
@@ -19,8 +19,8 @@ from likewise.datasets.corruptions import corrupting
 from likewise.datasets.named import roots
 from likewise.encoder import Encoder
 from likewise.encoders import load, rate_scale
-from likewise.errors import DataError, Interrupted, LikewiseError, MachineError, UsageError, near, some
-from likewise.recipe import Machine, Recipe
+from likewise.errors import ConfigError, DataError, Interrupted, LikewiseError, MachineError, UsageError, near, some
+from likewise.recipe import Experiment, Machine, Recipe
 from likewise.run.adapt import Settings, adapt
 from likewise.run.device import on
 from likewise.run.watch import Watch
@@ -55,14 +55,15 @@ class How(NamedTuple):
 
 def state(cell: Cell, out: Path) -> State:
     """Of a cell's folder, and of the data that it needs. Nothing is opened: whether pictures changed is not seen."""
-    folder = out / cell.folder
+    folder, asked = out / cell.folder, question(cell)
     if (folder / FAILED).exists():
-        return State("failed", files.read_json(folder / FAILED)["reason"])
-    if (folder / ASKED).exists() and (folder / "results.json").exists():
-        if why := _differs(files.read_json(folder / ASKED), question(cell), folder):
-            return State("other", why)
-        if answered(cell, folder):
-            return State("done")
+        failed = files.read_json(folder / FAILED)
+        if failed.get("question") == asked:
+            return State("failed", failed["reason"])
+    elif why := _differs(_held(cell, folder), asked, folder):
+        return State("other", why)
+    elif (folder / ASKED).exists() and (folder / "results.json").exists() and answered(cell, folder):
+        return State("done")
     lost = (missing(cell.dataset), unchosen(cell), missing(cell.episodes.of) if cell.episodes else "")
     if why := "; ".join(filter(None, lost)):
         return State("no data", why)
@@ -75,8 +76,27 @@ def question(cell: Cell) -> dict[str, Any]:
     draw = {"allow_short": block.allow_short, "shot_index": cell.shot_index} if cell.shots else {}
     return {
         "encoder": cell.encoder, "dataset": cell.dataset, "most": block.most, "shots": cell.shots, "seed": cell.seed,
-        "alphas": list(block.alphas), **draw, "recipe": _recipe(cell).tree(),
+        "alphas": list(block.alphas), **draw, "recipe": _unnamed(_recipe(cell)),
     }  # fmt: skip
+
+
+def _held(cell: Cell, folder: Path) -> dict[str, Any]:
+    """The question of the run in a folder, as far as it is known; of one that has not ended, what its run says."""
+    if (folder / ASKED).exists():
+        found: dict[str, Any] = files.read_json(folder / ASKED)
+        return found
+    try:
+        begun = Experiment.read(folder / "config.yaml")
+    except (OSError, ConfigError):
+        return {}
+    recipe = begun.recipes.get(cell.method.called)
+    known = {"shots": begun.shots, "seed": begun.seed, "alphas": list(begun.alphas)}
+    return {**known, "recipe": recipe and _unnamed(recipe)}
+
+
+def _unnamed(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without the words about it."""
+    return {name: value for name, value in recipe.tree().items() if name not in ("title", "paper")}
 
 
 def _recipe(cell: Cell) -> Recipe:
@@ -88,9 +108,9 @@ def _resolved(method: Method, scale: float, epochs: int, batch: int) -> Recipe:
     return method.recipe(scale, epochs, batch)
 
 
-def _differs(held: dict[str, Any], asked: dict[str, Any], folder: Path) -> str:
-    """What makes a finished cell's question another than the one that is asked now; "" where they are the same."""
-    if not (differ := [*_changes(held, asked, "")]):
+def _differs(held: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> str:
+    """What makes the question of a folder's run another than the one that is asked now; "" where nothing does."""
+    if not (differ := [*_changes(held, {name: asked.get(name) for name in held}, "")]):
         return ""
     return f"it was run with {some(differ, 3)}. Use -o with another folder, or remove {folder}."
 
@@ -182,21 +202,16 @@ def shard(cells: Sequence[Cell], text: str) -> list[Cell]:
     return list(cells[int(first) - 1 :: int(last)])
 
 
-def retry(cell: Cell, out: Path) -> None:
-    """Forget that a cell failed. What it trained stays where its run had ended, and only episodes were left."""
-    folder = out / cell.folder
-    finished = (folder / ASKED).exists() and not _differs(files.read_json(folder / ASKED), question(cell), folder)
-    files.remove(folder / FAILED if finished else folder)
-
-
 def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str:
-    """Run a cell; one that was interrupted goes on. Returns "" or why it has no numbers.
+    """Run a cell; one that was interrupted goes on, one that failed begins anew. Returns "" or why it has no numbers.
 
     A failure of the cell's, foreseen or not, is written into the folder. What lies with the machine, and a folder that
     another process holds or that answers another question, is said and left as it is. Raises `Interrupted`.
     """
     folder = out / cell.folder
     torch.set_num_threads(how.threads)
+    if (folder / FAILED).exists():  # what is trained stays where only episodes were left
+        files.remove(folder / FAILED if (folder / ASKED).exists() else folder)
     trace = ""
     try:
         reason = _run(cell, folder, how.machine, watch or Watch())
@@ -209,7 +224,8 @@ def run_cell(cell: Cell, out: Path, how: How, watch: Watch | None = None) -> str
     except Exception as error:  # one cell's bug, or its lack of memory, is not the others'
         reason, trace = f"{type(error).__name__}: {error} (the traceback is in {folder / FAILED})", format_exc()
     if reason:
-        files.write_json(folder / FAILED, {"reason": reason, **({"traceback": trace} if trace else {})})
+        about = {"reason": reason, "question": question(cell), **({"traceback": trace} if trace else {})}
+        files.write_json(folder / FAILED, about)
     elif not how.keep:
         thin(folder)
     return reason
@@ -231,8 +247,9 @@ def _run(cell: Cell, folder: Path, machine: Machine, watch: Watch) -> str:
     )  # fmt: skip
     asks = {cell.method.called: _recipe(cell)}
     run = adapt(encoder, data, asks, folder, settings=settings, machine=machine, watch=watch)
-    files.write_json(folder / ASKED, question(cell))
     reason = str(run.results["skipped"].get(cell.method.called, ""))
+    if not reason:
+        files.write_json(folder / ASKED, question(cell))
     if novel and not reason and not answered(cell, folder):
         answer(cell, folder, encoder, novel, machine, watch)
     return reason

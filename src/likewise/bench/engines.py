@@ -7,8 +7,9 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from likewise.suites import Cell
 
 RETRIES = 5
 """How often a cell is begun anew whose worker was lost; each time it goes on from the last checkpoint."""
-LOST = f"workers were lost {RETRIES + 1} times, as where memory runs out; the next run goes on with it (fewer --jobs?)"
+LOST = "its worker was lost again and again, as where memory runs out; the next run goes on with it"
 
 Done = tuple[Cell, str]
 """A cell, and why it has no numbers ("" where it has)."""
@@ -40,23 +41,45 @@ def local(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -
         for cell in cells:
             yield cell, run_cell(cell, out, how, watch)
         return
-    waiting = list(cells)
-    for _ in range(RETRIES + 1):  # a process that is killed, as for want of memory, takes the whole pool with it
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
-            asked, waiting = {pool.submit(run_cell, cell, out, how): cell for cell in waiting}, []
-            try:
-                for future in as_completed(asked):
+    waiting = deque(cells)
+    while waiting:
+        for cell in (yield from _pooled(waiting, out, how, jobs)):
+            # one of these cost the others their pool: alone, it takes nobody with it
+            for _ in range(RETRIES):
+                if not (yield from _pooled(deque([cell]), out, how, 1)):
+                    break
+            else:
+                yield cell, LOST
+
+
+def _pooled(waiting: deque[Cell], out: Path, how: How, jobs: int) -> Generator[Done, None, list[Cell]]:
+    """Run cells in a pool of processes, each begun when one is free, until none waits or the pool breaks.
+
+    A process that is killed, as for want of memory, breaks its pool. Returns the cells that were at work then.
+    """
+    running: dict[Future[str], Cell] = {}
+    lost: list[Cell] = []
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+        try:
+            while running or (waiting and not lost):
+                while waiting and not lost and len(running) < jobs:
+                    try:
+                        running[pool.submit(run_cell, waiting[0], out, how)] = waiting[0]
+                    except BrokenProcessPool:  # an idle process was killed; those at work, if any, will say so
+                        if not running:
+                            return lost
+                        break
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    cell = running.pop(future)
                     if isinstance(future.exception(), BrokenProcessPool):
-                        waiting.append(asked[future])
+                        lost.append(cell)
                     else:
-                        yield asked[future], future.result()
-            except (Interrupted, KeyboardInterrupt):
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        if not waiting:
-            return
-    for cell in waiting:
-        yield cell, LOST
+                        yield cell, future.result()
+        except (Interrupted, KeyboardInterrupt):
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return lost
 
 
 def end_with_parent() -> None:
@@ -67,22 +90,30 @@ def end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None, "only a worker has a parent to end with"
 
-    def wait() -> None:
+    def end() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True).start()
+    threading.Thread(target=end, daemon=True).start()
 
 
 def ray(cells: Sequence[Cell], out: Path, how: How, jobs: int, watch: Watch) -> Iterator[Done]:
     """A task for each cell on the Ray cluster that RAY_ADDRESS names, or on one of `jobs` workers started here.
 
-    The folder must be one that every worker sees. Raises `MachineError` E03 without the library.
+    The folder must be one that every worker sees. Raises `MachineError` E03 without the library, E01
+    where it has less than a cell needs.
     """
     device = how.machine.device.partition(":")[0]  # the one GPU that a worker sees is its first
     how = how._replace(machine=how.machine.model_copy(update={"device": device}))
-    with _cluster(jobs) as cluster:
-        task = cluster.remote(**_needs(how), max_retries=RETRIES)(run_cell)
+    with _cluster(jobs * how.threads) as cluster:
+        needs, there = _needs(how), cluster.cluster_resources()
+        if any(there.get(name, 0) < needs[key] for name, key in (("CPU", "num_cpus"), ("GPU", "num_gpus"))):
+            raise MachineError(
+                "E01", f"a cell asks Ray for {needs['num_cpus']} cores and {needs['num_gpus']} GPUs, and the cluster "
+                f"has {there.get('CPU', 0):g} and {there.get('GPU', 0):g}: it would wait for ever. See --threads, "
+                "--device."
+            )  # fmt: skip
+        task = cluster.remote(**needs, max_retries=RETRIES)(run_cell)
         waiting = {task.remote(cell, out.absolute(), how): cell for cell in cells}
         while waiting:
             ready, _ = cluster.wait(list(waiting), num_returns=1)
@@ -100,12 +131,12 @@ def _result(cluster: Any, reference: Any) -> str:
         return str(cluster.get(reference))
     except cluster.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, Interrupted) else error from None
-    except cluster.exceptions.WorkerCrashedError:
-        return LOST
+    except cluster.exceptions.RayError as error:  # the worker, its node or its memory was lost
+        return f"{LOST} ({type(error).__name__})"
 
 
 @contextlib.contextmanager
-def _cluster(jobs: int) -> Iterator[Any]:
+def _cluster(cores: int) -> Iterator[Any]:
     try:
         import ray as cluster
     except ImportError:
@@ -114,7 +145,7 @@ def _cluster(jobs: int) -> Iterator[Any]:
         ) from None
     own = "RAY_ADDRESS" not in os.environ and not cluster.is_initialized()
     if own:
-        cluster.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        cluster.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     elif not cluster.is_initialized():
         cluster.init()
     try:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from likewise.config import Config
 from likewise.errors import near
+from likewise.metrics import NAMED
 from likewise.suites.matrix import Cell, instead
 
 
@@ -82,7 +83,19 @@ def unanswerable(expected: Expect, cells: Sequence[Cell]) -> str:
                 return f"with {word} «{one}», where it has no cell"
     if not about:
         return "where it has no cell: its data, shots and encoder are nowhere together"
-    grids = [cell.block.grid(cell.method) for cell in about]
-    if expected.alpha is not None and (lost := [grid for grid in grids if expected.alpha not in grid]):
-        return f"at alpha {expected.alpha:g}, and {instead(lost[0])}"
+    return next(filter(None, (_unmeasured(expected, cell) for cell in about)), "")
+
+
+def _unmeasured(expected: Expect, cell: Cell) -> str:
+    """Why a cell of the right method and data has no such number; "" where it may."""
+    episodes, most = cell.episodes, cell.block.most
+    known = [*NAMED, *(map(episodes.called, episodes.shots) if episodes else ())]
+    if expected.metric not in known:
+        return f"by «{expected.metric}», which nothing is measured by.{near(expected.metric, known)}"
+    beside = {"ood-mean", episodes.of if episodes else ""}
+    if most and (left := [domain for domain in expected.domains if domain not in {*most} | beside]):
+        return f"of {left[0]}, and most leaves its pictures out; name it there"
+    grid = cell.block.grid(cell.method)
+    if expected.alpha is not None and expected.alpha not in grid:
+        return f"at alpha {expected.alpha:g}, and {instead(grid)}"
     return ""
