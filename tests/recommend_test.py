@@ -24,7 +24,7 @@ from likewise.recipes import RECIPES, get
 from likewise.recommend import PRIORITIES, Priority, cost, recommend, worth
 from likewise.recommend.evidence import Evidence, Finding, Table, nearest, offline, papers, pooled
 from likewise.recommend.ranking import Question, Ranking, inert, rank
-from likewise.recommend.recommendation import _ours
+from likewise.recommend.recommendation import _ours, _tie
 from likewise.run.planning import steps
 from likewise.suites import FOLDER
 from likewise.suites import load as suite_of
@@ -334,6 +334,35 @@ def test_a_reason_says_where_ours_cannot_tell(fresh: Callable[[str], Encoder], d
     assert "the best" in _ours(asked._replace(ranking=moved), "x")
     nothing = Ranking(("ln",), (), {}, (), ())
     assert "papers alone decide" in _ours(asked._replace(ranking=nothing), "x")
+
+
+def test_a_reason_says_where_nothing_of_ours_is_near_in_number(fresh: Callable[[str], Encoder], data: Dataset) -> None:
+    found = recommend(fresh("plain"), data)
+    ranking = rank(FEW, [evidence({"zero-shot": (0.8,), "ln": (0.9,)})], [], SIZES)
+    for number, far in ((0, False), (1, False), (4, False), (20, False), (21, True), (1000, True)):
+        place = found.place._replace(per_class=number)
+        said = _ours(found._replace(method="ln", ranking=ranking, place=place), "x")
+        assert (f"is near in number to your {number} pictures a class" in said) == far
+
+
+def test_the_reason_for_the_first_of_equals_is_true_of_it(fresh: Callable[[str], Encoder], data: Dataset) -> None:
+    own = [evidence({"zero-shot": (0.8,), "ln": (0.8,), "lora": (0.8,)})]
+    told = FOUND.model_copy(update={"methods": ("lora", "ln", "zero-shot")})
+    found = recommend(fresh("plain"), data)._replace(priority="in-distribution", late={})
+    plain, slow = rank(FEW, own, [told], SIZES), rank(FEW, own, [told], SIZES, {"lora"})
+    assert _tie(found._replace(method="lora", ranking=plain)).endswith("lora is the first of them that a paper ranks.")
+    aside = _tie(found._replace(method="ln", ranking=slow))
+    assert "ln is the first of them that a paper ranks, lora aside: " in aside
+    assert "has a gain of theirs" in aside
+    late = {"ln": 9.0}
+    assert "zero-shot is the first of them that ends in time, lora aside" in _tie(
+        found._replace(method="zero-shot", ranking=slow, late=late)
+    )
+    last = _tie(found._replace(method="lora", ranking=slow, late=late | {"zero-shot": 9.0}))
+    assert last.endswith("lora is the first of them that ends in time.")
+    robust = found._replace(priority="robust", ranking=rank(FEW, own, [], SIZES))
+    assert _tie(robust._replace(method="zero-shot", trains=0)).endswith("zero-shot is the one that trains nothing.")
+    assert all("learn" not in text for text in (aside, last))
 
 
 def test_adapt_takes_the_recommended_recipe_and_says_why(

@@ -18,6 +18,11 @@ HERE = Path(__file__).parent
 Priority = Literal["balanced", "in-distribution", "robust"]
 PRIORITIES: tuple[Priority, ...] = ("balanced", "in-distribution", "robust")
 
+NEAR = 5.0
+"""Ours: numbers of pictures a class within this factor of each other are near. The least at which every number from the
+smallest to the largest of digits, 4 and 100, is near one of them.
+"""
+
 
 class Score(NamedTuple):
     """A share right and its standard error."""
@@ -140,10 +145,15 @@ def size_of(group: Sequence[Evidence]) -> float:
     return statistics.geometric_mean(one.per_class for one in group)
 
 
+def apart(one: float, other: float) -> float:
+    """How many times the larger of two numbers of pictures a class is the smaller; medians of empty classes are 1."""
+    small, large = sorted((max(one, 1), max(other, 1)))
+    return large / small
+
+
 def nearest(evidence: Sequence[Evidence], per_class: float) -> tuple[Evidence, ...]:
-    """The group whose pictures a class are nearest to so many by their ratio; () of no evidence."""
-    asked = max(per_class, 1)  # a median may be of empty classes
-    return min(groups(evidence), key=lambda group: abs(math.log(size_of(group) / asked)), default=())
+    """The group whose pictures a class are nearest to so many by their ratio, however far; () of no evidence."""
+    return min(groups(evidence), key=lambda group: apart(size_of(group), per_class), default=())
 
 
 def pooled(evidence: Sequence[Evidence], priority: Priority) -> dict[str, Score]:

@@ -20,7 +20,7 @@ class Question(NamedTuple):
 class Ranking(NamedTuple):
     """The methods that can be told apart from the best by nothing of ours (`close`), the recommended one first; then
     the others (`behind`) from the best to the worst. `scores` are shares right by the priority; `findings` what papers
-    say of this regime.
+    say of this regime; `slow` those of `close` that come last because they are `inert`.
     """
 
     close: tuple[str, ...]
@@ -28,6 +28,7 @@ class Ranking(NamedTuple):
     scores: Mapping[str, Score]
     evidence: tuple[Evidence, ...]
     findings: tuple[Finding, ...]
+    slow: tuple[str, ...] = ()
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -41,8 +42,9 @@ def rank(
 ) -> Ranking:  # fmt: skip
     """Rank the methods that `sizes` names with how many numbers each trains; `slow` ones do not lead (`inert`).
 
-    Ours is the evidence of data as like the pretraining, of the number of pictures nearest to what is asked. Where
-    there is none as like, papers alone decide: what was measured on other data misled (`docs/held-out-advice.md`).
+    Ours is the evidence of data as like the pretraining, of the number of pictures nearest to what is asked, however
+    far that is (`NEAR`). Where there is none as like, papers alone decide: what was measured on other data misled
+    (`docs/held-out-advice.md`).
     """
     own = nearest([one for one in evidence if one.likeness == asked.likeness], asked.per_class)
     return ordered(asked, own, pooled(own, asked.priority), findings, sizes, slow)
@@ -76,12 +78,16 @@ def ordered(
         return method in slow, by_paper.index(method) if known else len(by_paper), sizes[method]
 
     behind = sorted(set(methods) - set(close), key=lambda method: (-scores[method].value, sizes[method]))
-    return Ranking(tuple(sorted(close, key=simple)), tuple(behind), scores, own, told)
+    close.sort(key=simple)
+    return Ranking(tuple(close), tuple(behind), scores, own, told, tuple(name for name in close if name in slow))
 
 
 def inert(evidence: Sequence[Evidence], per_class: float) -> set[str]:
-    """Methods that train and, with about so many pictures, gained on zero-shot nowhere by more than their standard
-    error: too slow a recipe for the encoder of the evidence, which data where there is nothing to gain would hide.
+    """Methods that train and, in runs of as many shots as the nearest, gained on zero-shot nowhere by more than their
+    standard error, in distribution: too slow a recipe for the encoder of the evidence.
+
+    Runs on all pictures are of one kind, however many these are: 12.5 to 151 a class of what ships. Data as like and
+    unlike count, since where there is nothing to gain no recipe looks slow or quick.
     """
     shots = {one.shots for one in nearest(evidence, per_class)}
     gained: dict[str, bool] = {}

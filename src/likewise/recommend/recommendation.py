@@ -13,7 +13,7 @@ from likewise.errors import ConfigError, UsageError
 from likewise.recipe import Descent, Machine, Recipe
 from likewise.recipes import get
 from likewise.recommend.cost import Cost, measure
-from likewise.recommend.evidence import Evidence, Priority, offline, papers
+from likewise.recommend.evidence import NEAR, Evidence, Priority, apart, offline, papers, size_of
 from likewise.recommend.ranking import Question, Ranking, inert, rank
 from likewise.recommend.regime import KIM_SIMILAR, MIDDLE, Regime, regime
 from likewise.recommend.worth import caution
@@ -168,7 +168,13 @@ def _ours(found: Recommendation, encoder: str) -> str:
             f"ours cannot tell {', '.join(same)} apart: for each, the select pictures chose alpha 0, the pretrained "
             f"model ({value:.1f} %)"
         )
-    return f"likewise bench offline ({encoder}; nearest to yours: {where}; {what}): {said}."
+    far = ""
+    if apart(size_of(ranking.evidence), found.place.per_class) > NEAR:
+        far = (
+            f" Nothing of ours on {found.place.likeness} data is near in number to your {found.place.per_class:g} "
+            f"pictures a class: that is more than {NEAR:g} times away."
+        )
+    return f"likewise bench offline ({encoder}; nearest to yours: {where}; {what}): {said}.{far}"
 
 
 def _compared(ranking: Ranking, method: str) -> str:
@@ -192,8 +198,15 @@ def _tie(found: Recommendation) -> str:
     ranking, method = found.ranking, found.method
     rest = ", ".join(name for name in ranking.close if name != method)
     papers = [finding.source for finding in ranking.findings if finding.decides and method in finding.methods]
-    if papers and found.priority != "robust":
-        lead = f"the first of them that learns here and that {papers[0]} ranks"
+    if found.late:  # which rank before it, by whatever reason
+        lead = "the first of them that ends in time"
+    elif papers and found.priority != "robust":
+        lead = f"the first of them that {papers[0]} ranks"
     else:
-        lead = f"the one that trains fewest numbers ({found.trains:,})"
+        lead = f"the one that trains {f'fewest numbers ({found.trains:,})' if found.trains else 'nothing'}"
+    if ranking.slow and method not in ranking.slow:
+        lead += (
+            f", {', '.join(ranking.slow)} aside: no run of ours with as many shots as the nearest has a gain of "
+            "theirs beyond one standard error, in distribution"
+        )
     return f"{rest} cannot be told from it by that; {method} is {lead}."
