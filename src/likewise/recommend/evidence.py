@@ -156,6 +156,14 @@ def nearest(evidence: Sequence[Evidence], per_class: float) -> tuple[Evidence, .
     return min(groups(evidence), key=lambda group: apart(size_of(group), per_class), default=())
 
 
+def near(evidence: Sequence[Evidence], per_class: float) -> list[Evidence]:
+    """Of each data set, the evidence whose pictures a class are nearest to so many, where they are within `NEAR`."""
+    found: dict[str, Evidence] = {}
+    for one in sorted(evidence, key=lambda one: apart(one.per_class, per_class)):
+        found.setdefault(one.data, one)
+    return [one for one in found.values() if apart(one.per_class, per_class) <= NEAR]
+
+
 def pooled(evidence: Sequence[Evidence], priority: Priority) -> dict[str, Score]:
     """The mean over data sets, of the methods that all of them have."""
     each = [one.scores(priority) for one in evidence]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from likewise.recommend.evidence import Evidence, Finding, Priority, Score, nearest, pooled
+from likewise.recommend.evidence import Evidence, Finding, Priority, Score, near, nearest, pooled
 from likewise.recommend.regime import Likeness, amount_of
 
 
@@ -83,16 +83,16 @@ def ordered(
 
 
 def inert(evidence: Sequence[Evidence], per_class: float) -> set[str]:
-    """Methods that train and, in runs of as many shots as the nearest, gained on zero-shot nowhere by more than their
-    standard error, in distribution: too slow a recipe for the encoder of the evidence.
+    """Methods that train and in distribution gained on zero-shot nowhere by more than their standard error: too slow a
+    recipe for the encoder of the evidence.
 
-    Runs on all pictures are of one kind, however many these are: 12.5 to 151 a class of what ships. Data as like and
-    unlike count, since where there is nothing to gain no recipe looks slow or quick.
+    Asked is the evidence of each data set with about so many pictures a class (`near`), as like the asked data or not:
+    where there is nothing to gain no recipe looks slow or quick. So where no method gained at all, none is named.
     """
-    shots = {one.shots for one in nearest(evidence, per_class)}
     gained: dict[str, bool] = {}
-    for one in (one for one in evidence if one.shots in shots):
+    for one in near(evidence, per_class):
         scores = one.scores("in-distribution")
         for method, score in scores.items():
             gained[method] = gained.get(method, False) or score.value > scores["zero-shot"].value + score.error
-    return {method for method, any_ in gained.items() if not any_ and method != "zero-shot"}
+    none = {method for method, any_ in gained.items() if not any_ and method != "zero-shot"}
+    return none if any(gained.values()) else set()

@@ -206,7 +206,7 @@ def _tie(found: Recommendation) -> str:
         lead = f"the one that trains {f'fewest numbers ({found.trains:,})' if found.trains else 'nothing'}"
     if ranking.slow and method not in ranking.slow:
         lead += (
-            f", {', '.join(ranking.slow)} aside: no run of ours with as many shots as the nearest has a gain of "
+            f", {', '.join(ranking.slow)} aside: with about so many pictures a class no data of ours has a gain of "
             "theirs beyond one standard error, in distribution"
         )
     return f"{rest} cannot be told from it by that; {method} is {lead}."
