@@ -21,7 +21,7 @@ from likewise.encoder import Encoder
 from likewise.errors import UsageError
 from likewise.recipe import AdamW, Experiment
 from likewise.recipes import RECIPES, get
-from likewise.recommend import PRIORITIES, Priority, cost, recommend, worth
+from likewise.recommend import PRIORITIES, cost, recommend, worth
 from likewise.recommend.evidence import Evidence, Finding, Table, nearest, offline, papers, pooled
 from likewise.recommend.ranking import Question, Ranking, inert, rank
 from likewise.recommend.recommendation import _ours, _tie
