@@ -91,7 +91,8 @@ class Named:
             if have.get(split, 0) != want and (split in have or split in ("train", "select", "id"))
         ]
         if self.classes and order_of(names) != self.classes:
-            wrong.append(f"its {len(names)} classes ({some(names, 3)}) are not the published list in order")
+            how = _disorder(names, self.classes)
+            wrong.append(f"its {len(names)} classes are not the published list in order: {how}")
         if wrong:
             raise DataError(
                 "D17", f"{folder} is not the {self.name} that numbers are published for: {some(wrong, 6)}. It may be "
@@ -124,6 +125,17 @@ def _there(place: Path, need: str) -> bool:
 def order_of(names: Sequence[str]) -> str:
     """What tells a list of class names in its order from any other."""
     return fingerprint(list(names))
+
+
+def _disorder(names: Sequence[str], published: str) -> str:
+    """How names differ from a published list of which the fingerprint alone is known: which stand wrong where it is
+    their alphabetical order, as most are; else how they begin.
+    """
+    orders = [sorted(names), sorted(names, key=str.lower)]
+    if right := next((order for order in orders if order_of(order) == published), None):
+        wrong = [(i, is_, was) for i, (is_, was) in enumerate(zip(names, right, strict=True)) if is_ != was]
+        return some((f"label {i} is «{is_}», published «{was}»" for i, is_, was in wrong), 3)
+    return f"they begin {some(names, 3)}"
 
 
 def same_names(classes: ClassTable) -> list[str]:
