@@ -315,7 +315,7 @@ def test_a_worker_that_is_killed_again_and_again_costs_its_own_cell_alone_its_nu
         killer.kill()
     assert killer.communicate()[0] == "killed\nkilled\n"
     assert [found[cell.key] for cell in asked] == [LOST, "", ""]
-    assert [why for _, why in bench("local", asked[:1], tmp_path, How(), 2, Watch())] == [""]
+    assert [why for _, why in bench("local", asked[:1], tmp_path, How(), 1, Watch())] == [""]
     assert markdown(suite, asked, tmp_path) == markdown(suite, asked, out)
 
 
