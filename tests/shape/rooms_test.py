@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 LEVELS = (
@@ -59,6 +61,12 @@ def offences(sources: Any) -> list[str]:
 
 def test_every_module_lies_in_a_room_that_has_a_level(sources: Any) -> None:
     assert [place for place, _, _ in sources if room_of(place) not in LEVEL] == []
+
+
+def test_the_page_on_the_layout_names_every_room(sources: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
+    rooms = {room_of(place) for place, _, _ in sources} - {"__init__", "__main__"}
+    assert [room for room in sorted(rooms) if not re.search(rf"`{room}(/|\.py)`", page)] == []
 
 
 def test_rooms_import_only_lower_rooms(sources: Any) -> None:
