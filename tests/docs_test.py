@@ -5,7 +5,6 @@ What is generated is held to the values as far as that is fast; `python tools/up
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -20,8 +19,8 @@ from likewise.api import AUTO, ladder
 from likewise.cli import app
 from likewise.recipe import Recipe
 from likewise.recipes import FAMILIES, LADDERS, RECIPES
+from scripts import ROOT, script
 
-ROOT = Path(__file__).parent.parent
 METHODS = ROOT / "docs" / "methods"
 PAGES = sorted(METHODS.glob("*.md"))
 ALL = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")), *PAGES]
@@ -44,12 +43,7 @@ def tables(text: str) -> list[list[list[str]]]:
 
 @pytest.fixture(scope="module")
 def tool() -> Any:
-    spec = importlib.util.spec_from_file_location("update_methods", ROOT / "tools" / "update_methods.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("tools/update_methods.py")
 
 
 # -- what is generated ------------------------------------------------------------------------------------------

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,28 +12,19 @@ import pytest
 from scipy import stats
 from scipy.linalg import subspace_angles
 
-ROOT = Path(__file__).parent.parent
-
-
-def example(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts import ROOT, script
 
 
 @pytest.fixture(scope="module")
 def linear() -> Any:
-    return example("linear_network")
+    return script("examples/linear_network.py")
 
 
 @pytest.fixture(scope="module")
 def distortion() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "examples")  # it imports the other by its name
-        return example("feature_distortion")
+        return script("examples/feature_distortion.py")
 
 
 @pytest.mark.parametrize(("head", "a"), [(0.3, 1.0), (2.0, 0.5), (0.0, 0.7)])
@@ -147,7 +136,7 @@ def test_the_pages_verdicts_are_those_of_its_numbers(distortion: Any) -> None:
 
 
 def test_of_alphas_that_get_as_many_select_pictures_right_the_smaller_is_taken() -> None:
-    weak = example("weak_language")
+    weak = script("examples/weak_language.py")
     right = {0.25: (260, 260, 260), 0.5: (268, 275, 265), 0.75: (268, 274, 266), 1.0: (250, 250, 250)}  # of 327
     found = {("full", a, "select", "knn@20"): 100 * (np.array(hits) / 327) for a, hits in right.items()}
     assert found["full", 0.5, "select", "knn@20"].mean() < found["full", 0.75, "select", "knn@20"].mean()  # a last bit

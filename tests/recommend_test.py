@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
@@ -28,23 +27,12 @@ from likewise.recommend.recommendation import _ours, _tie
 from likewise.run.planning import steps
 from likewise.suites import FOLDER
 from likewise.suites import load as suite_of
-
-ROOT = Path(__file__).parent.parent
-
-
-def module(path: str) -> Any:
-    """A script of ours, imported."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec
-    assert spec.loader
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+from scripts import ROOT, script
 
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    return module("examples/held_out_advice.py")
+    return script("examples/held_out_advice.py")
 
 
 def evidence(shares: dict[str, Sequence[float]], **given: object) -> Evidence:
@@ -101,7 +89,7 @@ def test_errors_are_of_each_domains_pictures_and_those_of_the_same_pictures_add_
         for domain, (value, n) in {**shares, "ood-mean": (0.35, 242)}.items()
     ]
     results = {"methods": {"ft": {"alpha": 1.0, "alphas": [0.0, 0.5, 1.0]}}, "rows": rows}
-    alone, same = (module("tools/build_evidence.py").trial("ft", 3, results, corrupted) for corrupted in (False, True))
+    alone, same = (script("tools/build_evidence.py").trial("ft", 3, results, corrupted) for corrupted in (False, True))
 
     def error(p: float, n: int) -> float:  # four more pictures, half of them right
         soft = (p * n + 2) / (n + 4)

@@ -124,8 +124,7 @@ def once(path: Path, fill: Callable[[Path], None], there: Callable[[Path], bool]
                 with _filled(path) as temporary:
                     fill(temporary)
                     _seal(temporary)
-                    if not there(path):
-                        _put(temporary, path, there)
+                    _put(temporary, path, there)
     return path
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from traceback import format_exc
 from typing import Any, Literal, NamedTuple
@@ -55,12 +55,12 @@ class How(NamedTuple):
 
 def state(cell: Cell, out: Path) -> State:
     """Of a cell's folder, and of the data that it needs. Nothing is opened: whether pictures changed is not seen."""
-    folder, asked = out / cell.folder, question(cell)
+    folder = out / cell.folder
     if (folder / FAILED).exists():
         failed = files.read_json(folder / FAILED)
-        if failed.get("question") == asked:
+        if failed.get("question") == question(cell):
             return State("failed", failed["reason"])
-    elif why := _differs(_held(cell, folder), asked, folder):
+    elif why := _differs(cell, folder):
         return State("other", why)
     elif (folder / ASKED).exists() and (folder / "results.json").exists() and answered(cell, folder):
         return State("done")
@@ -108,8 +108,11 @@ def _resolved(method: Method, scale: float, epochs: int, batch: int) -> Recipe:
     return method.recipe(scale, epochs, batch)
 
 
-def _differs(held: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> str:
+def _differs(cell: Cell, folder: Path) -> str:
     """What makes the question of a folder's run another than the one that is asked now; "" where nothing does."""
+    if not (held := _held(cell, folder)):
+        return ""
+    asked = question(cell)
     if not (differ := [*_changes(held, {name: asked.get(name) for name in held}, "")]):
         return ""
     return f"it was run with {some(differ, 3)}. Use -o with another folder, or remove {folder}."

@@ -6,28 +6,17 @@ pictures.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from likewise.data.records import Dataset
 from likewise.datasets import idx
-from likewise.datasets.arrays import dataset_of, table_of
 from likewise.datasets.named import Named
 
 NAMES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 TEMPLATES = ("{}", "a picture of a {}", "a piece of clothing, {}", "a grey photo of a {}")
 
-
-def read(folder: Path) -> Dataset:
-    """The dataset of the four files in a folder."""
-    path = table_of("fashion-mnist", idx.source(folder), lambda: idx.parts(folder, "fashion-mnist"))
-    return dataset_of("fashion-mnist", path, NAMES, TEMPLATES)
-
-
 ENTRIES = (
     Named(
         "fashion-mnist",
         "Fashion-MNIST: 70,000 grey pictures of clothes, 28 x 28.",
-        read,
+        idx.reader("fashion-mnist", NAMES, TEMPLATES),
         folders=("fashion-mnist", "FashionMNIST/raw"),
         needs=idx.NEEDS,
         get="apt install dataset-fashion-mnist, or torchvision.datasets.FashionMNIST('data', download=True)",

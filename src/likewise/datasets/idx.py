@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from likewise.datasets.arrays import Arrays, state_of
+from likewise.data.records import Dataset
+from likewise.datasets.arrays import Arrays, dataset_of, state_of, table_of
 from likewise.errors import DataError
 from likewise.keys import key_rng
 
@@ -38,6 +39,16 @@ def parts(folder: Path, word: str) -> Mapping[str, Arrays]:
         "train": (pixels_NHW[train], labels_N[train]), "select": (pixels_NHW[select], labels_N[select]),
         "id": (pictures, labels),
     }  # fmt: skip
+
+
+def reader(name: str, classes: Sequence[str], templates: tuple[str, ...]) -> Callable[[Path], Dataset]:
+    """What reads the four files in a folder as the dataset of that name."""
+
+    def read(folder: Path) -> Dataset:
+        path = table_of(name, source(folder), lambda: parts(folder, name))
+        return dataset_of(name, path, classes, templates)
+
+    return read
 
 
 def _file(folder: Path, name: str) -> Path:

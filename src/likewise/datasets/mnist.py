@@ -6,28 +6,17 @@ pictures.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from likewise.data.records import Dataset
 from likewise.datasets import idx
-from likewise.datasets.arrays import dataset_of, table_of
 from likewise.datasets.named import Named
 
 NAMES = tuple(map(str, range(10)))
 TEMPLATES = ('a photo of the number: "{}".',)
 
-
-def read(folder: Path) -> Dataset:
-    """The dataset of the four files in a folder."""
-    path = table_of("mnist", idx.source(folder), lambda: idx.parts(folder, "mnist"))
-    return dataset_of("mnist", path, NAMES, TEMPLATES)
-
-
 ENTRIES = (
     Named(
         "mnist",
         "MNIST: 70,000 handwritten digits, 28 x 28, light on black.",
-        read,
+        idx.reader("mnist", NAMES, TEMPLATES),
         folders=("mnist", "MNIST/raw"),
         needs=idx.NEEDS,
         get="torchvision.datasets.MNIST('data', download=True)",

@@ -76,10 +76,11 @@ def unanswerable(expected: Expect, cells: Sequence[Cell]) -> str:
         "shots": (expected.shots, lambda cell: cell.shots),
     }
     for word, (asked, of) in parts.items():
+        there, here = ({of(cell): None for cell in some} for some in (cells, about))
         for one in asked:
-            if one not in (there := {of(cell): None for cell in cells}):
+            if one not in there:
                 return f"with {word} «{one}», which is not in the suite.{near(str(one), map(str, there))}"
-            if about and one not in map(of, about):
+            if about and one not in here:
                 return f"with {word} «{one}», where it has no cell"
     if not about:
         return "where it has no cell: its data, shots and encoder are nowhere together"
@@ -95,7 +96,6 @@ def _unmeasured(expected: Expect, cell: Cell) -> str:
     beside = {"ood-mean", episodes.of if episodes else ""}
     if most and (left := [domain for domain in expected.domains if domain not in {*most} | beside]):
         return f"of {left[0]}, and most leaves its pictures out; name it there"
-    grid = cell.block.grid(cell.method)
-    if expected.alpha is not None and expected.alpha not in grid:
+    if expected.alpha is not None and expected.alpha not in (grid := cell.block.grid(cell.method)):
         return f"at alpha {expected.alpha:g}, and {instead(grid)}"
     return ""
